@@ -23,6 +23,7 @@ from starlette.routing import Route
 from tests.batch_server import BatchServer
 
 from pomona.answers import Submitted
+from pomona.errors import GateFailed
 from pomona.synth.pipeline import expected, synthesize
 
 Written = Callable[..., Path]
@@ -87,6 +88,30 @@ def test_faults_upstream_lose_no_row_and_cost_no_answer_twice(
     assert cost["money"] == pytest.approx((cost["prompt_tokens"] + 600) / 1e6)
     for kind in ("prompt_tokens", "completion_tokens", "money"):
         assert told["total"][kind] == pytest.approx(cost[kind], rel=0.1)
+
+
+def test_teachers_of_one_model_pay_once_for_what_both_ask(
+    tmp_path: Path, written: Written, upstream: Upstream
+) -> None:
+    one = f"{{model: '{upstream.url}#x'}}"
+    recipe = written(
+        f"teachers: {{a: {one}, b: {one}}}\nroute: {{by: all}}\n",
+        texts=[f"word {at}" for at in range(40)],
+    )
+    card = synthesize(recipe, tmp_path / "o").to_json()
+    assert card["rows_out"] == 40 and set(upstream.paid.values()) == {1}
+
+
+def test_a_model_that_is_down_is_not_asked_for_further_draws(
+    tmp_path: Path, written: Written, models: dict[str, Any], fake: Any
+) -> None:
+    models["up"], models["down"] = fake(lambda *_: "ok", name="up"), fake(name="down")
+    models["down"].broken = True
+    recipe = written("teachers: {u: {model: up}, d: {model: down}}\nrefill: 3\n", rows=3)
+    recipe.write_text(recipe.read_text() + "checks: {words: [2, 9]}\n")
+    with pytest.raises(GateFailed):
+        synthesize(recipe, tmp_path / "o")
+    assert models["down"].calls == 3 and len(models["up"].made) == 12
 
 
 PROGRAM = """

@@ -44,19 +44,20 @@ class Asking:
         order = [*pool]
         draws = sorted(wanted, key=lambda draw: (order.index(draw[0]), draw[1]))
         each = {name: [draw for draw in draws if draw[0] == name] for name, _ in draws}
-        apart = [name for name in each if pool[name].apart]
+        apart: dict[str, list[Draw]] = {}
+        for name, mine in each.items():
+            if (place := pool[name].apart) is not None:
+                apart.setdefault(place, []).extend(mine)
         made: dict[Draw, Lessons | Submitted] = {}
         if len(each) > 1 and apart and not self._limits:
             # Each draw of a teacher after the other, and none beside others where a budget is set:
-            # what is left of it must be known.
+            # what is left of it must be known. Teachers of one model may ask the same: the second
+            # finds in the store what the first has paid for.
             with ThreadPoolExecutor(len(apart)) as threads:
-                work = [
-                    threads.submit(self._all, each.pop(name), wanted)
-                    for name in apart
-                    if pool[name].teacher
-                ]
-                for mine in each.values():
-                    made |= self._all(mine, wanted)
+                here = [name for name in each if pool[name].teacher and pool[name].apart is None]
+                work = [threads.submit(self._all, mine, wanted) for mine in apart.values()]
+                for name in here:
+                    made |= self._all(each[name], wanted)
                 for one in work:
                     made |= one.result()
         waits: Submitted | None = None

@@ -79,6 +79,12 @@ class Case:
         faults = sum(isinstance(one, Refused) and one.fault for one in mine)
         return len(wrote) <= faults
 
+    def replied(self, teacher: str) -> bool:
+        """Whether a teacher wrote anything, be it refused."""
+        return any(one.lesson.teacher == teacher for one in self.candidates) or any(
+            one.teacher == teacher and one.finish_reason is not None for one in self.rejects
+        )
+
     def lost(self) -> Reject:
         """Why there is no answer: what became of the last that was written, or else of the first
         that was asked.

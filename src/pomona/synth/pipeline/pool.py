@@ -39,9 +39,9 @@ from pomona.synth.teachers import (
 @dataclass
 class PoolTeacher:
     """A teacher by the name that a recipe gives it. `make` opens it when it is first asked;
-    `languages` are pairs of a text's and an answer's, None any. `apart` says that it works
-    elsewhere: in another process, or at a server; `batch` that it takes all rows at once, but for
-    the time when it is `live`.
+    `languages` are pairs of a text's and an answer's, None any. `apart` is where it works, if that
+    is elsewhere: a process of its own, or a model of a server; `batch` says that it takes all rows
+    at once, but for the time when it is `live`.
     """
 
     name: str
@@ -50,7 +50,7 @@ class PoolTeacher:
     make: Callable[[], Teacher]
     samples: int = 1
     pivot: str | None = None
-    apart: bool = False
+    apart: str | None = None
     batch: bool = False
     live: bool = False
 
@@ -157,15 +157,15 @@ class Pool:
         pairs = _pairs(part.languages)
         if isinstance(part, ModelPart):
             make = lambda: self._model(part)  # noqa: E731
-            served = part.model.startswith(("http://", "https://"))
+            apart = part.model if part.model.startswith(("http://", "https://")) else None
             return PoolTeacher(
-                name, part.licence, pairs, make, part.samples, apart=served, batch=bool(part.batch)
+                name, part.licence, pairs, make, part.samples, apart=apart, batch=bool(part.batch)
             )
         if isinstance(part, TablePart):
             return PoolTeacher(name, part.licence, pairs, lambda: _table(name, part))
         make = lambda: self._programmed(name, part, pairs)  # noqa: E731
         pivot = part.pivot.sister if part.pivot else None
-        return PoolTeacher(name, part.licence, pairs, make, pivot=pivot, apart=True)
+        return PoolTeacher(name, part.licence, pairs, make, pivot=pivot, apart=name)
 
     def _model(self, part: ModelPart) -> ModelTeacher:
         price = _price(part.price)

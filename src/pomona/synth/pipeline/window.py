@@ -158,10 +158,12 @@ class Windows:
         return wanted
 
     def _again(self, cases: Sequence[Case], more: int) -> dict[Draw, list[Case]]:
-        """A further draw of the route's teachers; of its first one where one answer is enough."""
+        """A further draw of the teachers that replied; of the first one where one answer is enough.
+        A request that failed had all its tries.
+        """
         wanted: dict[Draw, list[Case]] = {}
         for case in cases:
-            names = Counter(case.route)
+            names = Counter(name for name in case.route if case.replied(name))
             for name in [*names][: 1 if self._policy.keep == "first" else None]:
                 draws = max(names[name], self._pool.teachers[name].samples)
                 wanted.setdefault((name, draws + more - 1), []).append(case)
