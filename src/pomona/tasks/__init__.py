@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         ExactMatch as ExactMatch,
         JsonValid as JsonValid,
         UserMetric as UserMetric,
+        code_of as code_of,
     )
     from pomona.tasks.ter import Ter as Ter
 
@@ -50,7 +51,7 @@ __getattr__, __dir__ = lazily(
         "likelihood": "BitsPerByte ChoiceAccuracy",
         "_metrics": "EXTRACTORS Metric extractor metric metrics",
         "options": "MetricOptions OneOrMore",
-        "rules": "ExactMatch JsonValid UserMetric",
+        "rules": "ExactMatch JsonValid UserMetric code_of",
         "ter": "Ter",
     },
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from pomona._lazy import function_named
 from pomona.synth.pipeline import judging, synthesize
+from pomona.synth.pipeline.run import Silent
 
 Written = Callable[..., Path]
 LONG = "function: {name: 'tests.synth.pipeline.test_choosing:longest'}"
@@ -252,3 +255,30 @@ def test_the_card_counts_the_copies_that_were_let_through(
     )
     card = synthesize(recipe, tmp_path / "o").to_json()
     assert card["rows_out"] == 4 and card["near_duplicates"]["share"] == 0.75
+
+
+class Interrupting(Silent):
+    """Stops a run after its first window."""
+
+    def advance(self, done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+
+def test_no_row_is_chosen_by_what_a_function_was_before_it_changed(
+    tmp_path: Path, written: Written, two: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    body = "def judged(rows):\n    return [{}len(one.lesson.text) for one in rows]\n"
+    judge = tmp_path / "a_judge_that_changes.py"
+    recipe = written(
+        f"{TWO}rewards: {{function: {{name: '{judge.stem}:judged'}}}}\nstop: {{window: 10}}\n",
+        rows=20,
+    )
+    judge.write_text(body.format(""))
+    with pytest.raises(KeyboardInterrupt):
+        synthesize(recipe, tmp_path / "o", progress=Interrupting())
+    judge.write_text(body.format("-1 * "))
+    monkeypatch.delitem(sys.modules, judge.stem)  # as a new process would begin
+    function_named.cache_clear()
+    synthesize(recipe, tmp_path / "o")
+    assert {row["teacher"] for row in rows_of(tmp_path)} == {"s"}

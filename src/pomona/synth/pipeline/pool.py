@@ -280,10 +280,13 @@ def _table(name: str, part: TablePart) -> TableTeacher:
 
 
 def parts_with_paths(recipe: SynthRecipe) -> list[str]:
-    """The tables that a recipe reads, beside its rows."""
+    """The files that a recipe reads, beside its rows."""
     parts = [*recipe.test, *(one for one in recipe.teachers.values() if isinstance(one, TablePart))]
     parts += [pivot for one in recipe.teachers.values() if (pivot := _pivot(one)) is not None]
-    return [path for part in parts for path in part.read().paths]
+    paths = [path for part in parts for path in part.read().paths]
+    if recipe.validation is not None:
+        paths += recipe.validation.read().paths
+    return [*paths, *([recipe.route.router] if recipe.route.router is not None else [])]
 
 
 def _pivot(part: TeacherPart) -> Pivot | None:

@@ -47,8 +47,9 @@ from pomona.synth.pipeline.results import KIND, NAMES, Copies, Synthesized, writ
 from pomona.synth.pipeline.routing import Guides
 from pomona.synth.pipeline.tally import Tally
 from pomona.synth.pipeline.window import Windows
-from pomona.synth.steering import places
+from pomona.synth.steering import objectives_from, places
 from pomona.synth.teachers import Assignment
+from pomona.tasks import code_of
 from pomona.workspace import Lock, Workspace, refuse_changed, stamp
 
 _WINDOW = 256
@@ -214,9 +215,12 @@ class _Run:
         refuse_changed(self.before, stamp(self.inputs), self.inputs[0])
 
     def workspace(self) -> Workspace:
-        """Where finished windows are kept: of this recipe, these inputs and licences alone."""
+        """Where finished windows are kept: of this recipe, these inputs, licences and judges."""
         plan = {"recipe": self.recipe_text, "inputs": self.before, "licences": self.licences}
-        return Workspace(self.folder / "work", {**plan, "version": __version__})
+        judges = [one.signature for one in objectives_from(self.recipe.steer.objectives)]
+        if self.recipe.rewards is not None and self.recipe.rewards.function is not None:
+            judges.append(code_of(self.recipe.rewards.function.name))
+        return Workspace(self.folder / "work", {**plan, "judges": judges, "version": __version__})
 
     @cached_property
     def _apart(self) -> NDArray[np.bool_]:

@@ -14,6 +14,7 @@ from pomona._lazy import function_named
 from pomona.errors import PomonaError
 from pomona.synth.rewards.reward import Computed, Floats, numbers
 from pomona.synth.teachers import Candidate, mask
+from pomona.tasks import code_of
 from pomona.text import count_words, language_confidence
 
 _FEW = 20  # pairs below which a language has no length ratio of its own
@@ -154,8 +155,8 @@ class Function(Computed):
 
     @property
     def signature(self) -> str:
-        """See `Reward`."""
-        return f"function:{self.function}|version:1"
+        """With a hash of the file that holds the function."""
+        return f"function:{self.function}|code:{code_of(self.function)}|version:1"
 
     def score(self, candidates: Sequence[Candidate]) -> Floats:
         """See `Reward`."""
