@@ -107,3 +107,12 @@ def test_a_wrong_marker_or_value_is_told(values: dict[str, Any], said: str) -> N
     with pytest.raises(PomonaError, match="marker") as caught:
         list_of(values, OWN, "compact")
     assert said in str(caught.value)
+
+
+def test_a_marker_that_only_others_are_made_of_stands_in_no_list() -> None:
+    markers = {**OWN.markers, "words": OWN.markers["words"].model_copy(update={"listed": False})}
+    own = Taxonomy(markers=markers)
+    assert list_of({"length": "long"}, own, "compact") == ";1"
+    assert read_list(";1", own, "compact") == {"length": "long"}
+    with pytest.raises(PomonaError, match='marker "words" does not stand in lists'):
+        list_of({"words": 3}, own, "compact")

@@ -53,11 +53,11 @@ def list_of(values: Mapping[str, Value], taxonomy: Taxonomy, form: Form) -> str:
     if form == "verbose":
         parts = [
             f"<{name}> {verbose(one, values[name])} </{name}>"
-            for name, one in taxonomy.markers.items()
+            for name, one in taxonomy.listed.items()
             if name in values
         ]
         return " ".join([OPEN, *parts, CLOSE])
-    told = [code(one, values.get(name)) for name, one in taxonomy.markers.items()]
+    told = [code(one, values.get(name)) for name, one in taxonomy.listed.items()]
     return trimmed("".join(told))
 
 
@@ -112,10 +112,11 @@ def read_list(text: str, taxonomy: Taxonomy, form: Form) -> dict[str, Value] | N
 def _verbose_values(text: str, taxonomy: Taxonomy) -> dict[str, Value] | None:
     if not (text.startswith(OPEN) and text.endswith(f" {CLOSE}")):
         return None
+    listed = taxonomy.listed
     inner, at, values = text[len(OPEN) : -len(CLOSE) - 1], 0, {}
     while found := _TAGS.match(inner, at):
         name, at = found[1], found.end()
-        one = taxonomy.markers.get(name)
+        one = listed.get(name)
         value = None if one is None else _value(one, html.unescape(found[2]))
         if value is None or name in values:
             return None
@@ -125,7 +126,7 @@ def _verbose_values(text: str, taxonomy: Taxonomy) -> dict[str, Value] | None:
 
 def _codes(text: str, taxonomy: Taxonomy) -> dict[str, Value] | None:
     values: dict[str, Value] = {}
-    for name, one in taxonomy.markers.items():
+    for name, one in taxonomy.listed.items():
         if not text:
             break
         letters = codes_of(one)

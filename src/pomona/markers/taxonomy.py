@@ -60,6 +60,10 @@ class Marker(StrictModel):
     first bucket when left out."""
     within: str | None = None
     """Of quantiles: the marker in whose groups they are taken."""
+    listed: bool = True
+    """Whether it stands in lists; one that only others are made of, as the number of buckets, need
+    not.
+    """
 
     @property
     def defined(self) -> bool:
@@ -139,6 +143,11 @@ class Taxonomy(StrictModel):
         """Equal digests mean the same."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
 
+    @property
+    def listed(self) -> dict[str, Marker]:
+        """Those that stand in lists."""
+        return {name: one for name, one in self.markers.items() if one.listed}
+
     def marker(self, name: str) -> Marker:
         """The marker of a name. Raises PomonaError with the nearest where there is none."""
         if name not in self.markers:
@@ -146,8 +155,11 @@ class Taxonomy(StrictModel):
         return self.markers[name]
 
     def check(self, values: Mapping[str, Any]) -> None:
-        """Raise PomonaError for a marker that there is not, and a value that is none of its."""
+        """Raise PomonaError for a marker that is in no list, and a value that is none of its."""
         for name, value in values.items():
+            if not self.marker(name).listed:
+                remedy = nearest(name, self.listed)
+                raise PomonaError(f'marker "{name}" does not stand in lists', remedy=remedy)
             if (wrong := self.marker(name).wrong(value)) is not None:
                 raise PomonaError(f'marker "{name}" {wrong}')
 
@@ -166,8 +178,8 @@ class Taxonomy(StrictModel):
                 rest = nearest(name, known) if self.extends else 'give "extends: paper"'
                 yield ("without", at), f'no marker "{name}" to leave out — {rest}'
         known = {name: one for name, one in known.items() if name not in self.without}
-        if not known:
-            yield ("markers",), "there are no markers"
+        if not any(one.listed for one in known.values()):
+            yield ("markers",), "there are no markers" + (" that are listed" if known else "")
         for name, one in self.markers.items():
             place = ("markers", name)
             if not _NAME.fullmatch(name) or name.endswith(_ENDS) or name == "form":

@@ -73,7 +73,7 @@ def training_rows(
     Raises:
         PomonaError: a value is outside the taxonomy, a marker has no column, or a text is null.
     """
-    names = list(taxonomy.markers)
+    names = list(taxonomy.listed)
     for column in (prompt, completion):
         if table[column].null_count:
             row = pc.index(table[column].is_null(), True).as_py() + 1
@@ -155,7 +155,7 @@ def apply(
         raise PomonaError("is in the training form already", where=str(records.source.where),
                           remedy=remedy)  # fmt: skip
     there = tagged(records)
-    missing = [name for name in told.markers if name not in there]
+    missing = [name for name in told.listed if name not in there]
     if missing:
         where, remedy = str(records.source.where), "tag the rows with this taxonomy"
         raise PomonaError(f'has no column "{PREFIX}{missing[0]}"', where=where, remedy=remedy)
