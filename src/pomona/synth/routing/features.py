@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pomona.synth.teachers import Assignment
-from pomona.text import character_grams
+from pomona.text import character_grams, grams_of
 
 Sees = Literal["both", "language", "text"]
 _ORDERS = (1, 2, 3, 4)
@@ -37,19 +39,28 @@ class Features:
 
     def of(self, rows: Sequence[Assignment]) -> Any:
         """A sparse float32 matrix `[n, columns]`. A row depends on its text and language alone."""
-        owners, columns, values = self.entries(rows)
-        shape = (len(rows), self.columns)
-        return sparse.csr_matrix((values, (owners, columns)), shape=shape)
-
-    def entries(self, rows: Sequence[Assignment]) -> tuple[NDArray[Any], ...]:
-        """Rows, columns and values of that matrix, all `[e]`; values of one place are added."""
         pieces = [self._always(rows)]
         if self.sees != "text":
             pieces.append(self._languages(rows))
         if self.sees != "language":
             pieces += self._grams(rows)
         owners, columns, values = (np.concatenate(each) for each in zip(*pieces, strict=True))
-        return owners, columns, values.astype(np.float32)
+        shape = (len(rows), self.columns)
+        return sparse.csr_matrix((values.astype(np.float32), (owners, columns)), shape=shape)
+
+    def times(self, row: Assignment, weights: NDArray[np.float32]) -> NDArray[np.float32]:
+        """`of([row]) @ weights`, `[t]`, without a matrix."""
+        told = weights[-1]
+        if self.sees != "text" and row.lang in self.langs:
+            told = told + weights[(1 << self.bits) + self.langs.index(row.lang)]
+        if self.sees != "language":
+            keys = grams_of(f" {row.text} ", _ORDERS)
+            value = 1 / math.sqrt(len(keys))
+            if self.sees == "both":
+                keys = np.concatenate([keys, keys ^ np.uint64(_seed(row.lang))])
+            values = np.full(len(keys), value, np.float32)
+            told = told + values @ weights.take(self._column(keys), 0)
+        return told
 
     def _always(self, rows: Sequence[Assignment]) -> tuple[NDArray[Any], ...]:
         n = len(rows)
@@ -79,6 +90,7 @@ class Features:
         return (mixed >> np.uint64(64 - self.bits)).astype(np.int64)
 
 
+@lru_cache(4096)
 def _seed(name: str) -> int:
     digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "little")

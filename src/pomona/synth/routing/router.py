@@ -50,11 +50,9 @@ class Router:
 
     def probabilities(self, rows: Sequence[Assignment]) -> NDArray[np.float64]:
         """That each teacher answers best, `[n, t]`, if all of them answer."""
-        if len(rows) == 1:  # making a matrix of a lone prompt takes longer than all the rest
-            _, columns, values = self.features.entries(rows)
-            logits = (values @ self.weights[columns])[None]
-        else:
-            logits = self.features.of(rows) @ self.weights
+        # Row by row: making a sparse matrix of all takes longer, of long texts ten times as long.
+        told = [self.features.times(row, self.weights) for row in rows]
+        logits = np.array(told).reshape(-1, len(self.teachers))
         likely = np.exp((logits - logits.max(1, keepdims=True)).astype(np.float64))
         return likely / likely.sum(1, keepdims=True)
 
@@ -126,7 +124,7 @@ class Learned:
     def ask(self, rows: Sequence[Assignment]) -> list[tuple[str, ...]]:
         """See `Policy`."""
         names, ranks = self.router.teachers, self.router.rank(grouped(rows, self.by))
-        return [tuple(names[int(at)] for at in ranked) for ranked in ranks]
+        return [tuple([names[at] for at in ranked]) for ranked in ranks.tolist()]
 
 
 def fitted(
