@@ -135,7 +135,7 @@ CASES = [
     Outputs("markers tag", "in.jsonl --taxonomy marks.yaml --out o.parquet", "in.jsonl marks.yaml",
             "o.parquet", "", "o.parquet.card.json"),
     Outputs("markers apply", "tags.jsonl --taxonomy marks.yaml --out o.parquet",
-            "tags.jsonl marks.yaml", "o.parquet", "", "o.parquet.card.json"),
+            "tags.jsonl marks.yaml", "o.parquet", "", "o.parquet.card.json o.parquet.markers.json"),
     Outputs("markers strip", "tags.jsonl --out o.parquet", "tags.jsonl", "o.parquet", "",
             "o.parquet.card.json"),
     Outputs("run", "run.yaml --out r", "one", "", "r"),

@@ -26,6 +26,12 @@ if TYPE_CHECKING:
         Taxonomy as Taxonomy,
         read_taxonomy as read_taxonomy,
     )
+    from pomona.markers.trained import (
+        Trained as Trained,
+        read_trained as read_trained,
+        trained_of as trained_of,
+        write_trained as write_trained,
+    )
     from pomona.markers.training import (
         apply as apply,
         strip as strip,
@@ -39,6 +45,7 @@ __getattr__, __dir__ = lazily(
         "coverage": "Coverage Report report",
         "tagging": "tag",
         "taxonomy": "Marker Taxonomy read_taxonomy",
+        "trained": "Trained read_trained trained_of write_trained",
         "training": "apply strip training_rows",
     },
 )

@@ -141,7 +141,8 @@ class Taxonomy(StrictModel):
     @property
     def digest(self) -> str:
         """Equal digests mean the same."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
+        told = self.model_dump_json(exclude_defaults=True)  # the same where markers learn more
+        return hashlib.sha256(told.encode()).hexdigest()[:12]
 
     @property
     def listed(self) -> dict[str, Marker]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pomona.documents import parse_json
 from pomona.errors import PomonaError
+from pomona.files import json_text
 from pomona.markers.columns import (
     BY,
     COMPLETIONS,
@@ -40,6 +41,7 @@ from pomona.markers.lists import (
     verbose,
 )
 from pomona.markers.taxonomy import PAPER, Taxonomy, read_taxonomy
+from pomona.markers.trained import trained_of
 from pomona.records import Card, Records, Results, TableSource, Where, as_text, inputs_of
 from pomona.workspace import stamp
 
@@ -120,7 +122,8 @@ def apply(
 
     The columns of prompts and answers get the lists, the others stay; the loss is to cover the
     whole answer, with its list. What a row's prompt shows depends on the row and the seed alone.
-    `pomona markers strip` gives the rows back.
+    `pomona markers strip` gives the rows back. OUT.markers.json says what a model that learns from
+    the rows was trained with: put it into its checkpoint as markers.json.
 
     Args:
         inputs: Rows that `pomona markers tag` wrote.
@@ -173,6 +176,7 @@ def apply(
     return _rewritten(
         records, out, "markers apply", parameters,
         lambda rows: training_rows(rows, told, **options), paths,
+        lambda rows: json_text(trained_of(rows, told, form).document()),
     )  # fmt: skip
 
 
@@ -235,10 +239,12 @@ def _rewritten(
     parameters: Mapping[str, Any],
     made: Callable[[pa.Table], pa.Table],
     more: Sequence[str] = (),
+    beside: Callable[[pa.Table], str] | None = None,
 ) -> Card:
+    markers = None if beside is None else f"{out}.markers.json"
     with Results(
-        {"--out": out}, inputs=[*records.paths, *more], stamps=lambda: stamp(records.paths),
-        folders={"--rejects": records.rejects},
+        {"--out": out, "the markers": markers}, inputs=[*records.paths, *more],
+        stamps=lambda: stamp(records.paths), folders={"--rejects": records.rejects},
     ) as results:  # fmt: skip
         try:
             table = made(records.to_table())
@@ -246,6 +252,8 @@ def _rewritten(
             where = ", ".join(str(one) for one in (records.source.where, error.where) if one)
             raise PomonaError(error.message, where=where, remedy=error.remedy) from error
         results.write("--out", Records.of(TableSource(table)))
+        if beside is not None:
+            results.partial("the markers").write_text(beside(table), encoding="utf-8")
         inputs = inputs_of((str(part.where), None) for part in records.source.parts())
         n = table.num_rows
         return results.publish(
