@@ -15,6 +15,7 @@ from pomona.errors import PomonaError
 from pomona.ledger import Entry, Ledger
 from pomona.models import locate
 from pomona.recipe import load_recipe, run
+from pomona.synth import Assignment, Candidate, Lesson, reward_from
 
 RECIPE = """\
 name: small
@@ -27,7 +28,7 @@ train: {where: {split: train}, tokens: 500, batch_tokens: 256}
 levers:
   synthesis:
     teachers:
-      small: ui-xs
+      small: {model: ui-xs, samples: 3, temperature: 1.0}
       loud:
         licence: MIT
         programs:
@@ -38,8 +39,12 @@ levers:
       memory: {phrases: true}
     policies: [single small, single loud, single book, fixed, learned, reward, all]
     generations: 12
+    reward: REWARD
     share: 0.5
 """
+LIKELY = {"model": "ui-xs", "prompt": "<|{lang}|>{text}<|to|>", "raw": True}
+REWARD = {"agreement": True, "likelihood": LIKELY}
+RECIPE = RECIPE.replace("REWARD", json.dumps(REWARD))
 WORDS = ["page", "file", "user", "save", "open", "new", "delete", "all"]
 SOURCES = [f"{WORDS[n % 8]} {WORDS[(n * 3 + n // 8) % 8]} {n}" for n in range(48)]
 
@@ -124,10 +129,45 @@ def test_cells_are_what_others_have_and_the_group_has_not(finished: Path) -> Non
 def test_policies_buy_as_many_answers(finished: Path) -> None:
     cards = {name: bought(finished, name) for name in ("single book", "fixed", "reward", "all")}
     assert {cards[name]["generations"] for name in cards} == {12}
-    assert cards["reward"]["rows"] == 3 and cards["all"]["rows"] <= 12
+    # Of a cell the model gives three answers, the others one: six in all.
+    assert cards["reward"]["rows"] == 2 and cards["all"]["rows"] <= 12
     assert cards["single book"]["rows"] == 12
     for card in cards.values():
         assert card["rows"] + sum(card["rejects"].values()) <= card["generations"]
+
+
+def test_draws_are_bought_and_the_best_by_the_reward_is_kept(finished: Path) -> None:
+    lessons = result(finished, "take-what-small-writes-to-cells", "lessons.parquet")
+    drawn: dict[str, list[str]] = {}
+    for row in lessons:
+        assert row["sample"] == len(drawn.setdefault(row["id"], []))
+        drawn[row["id"]].append(row["text"])
+    assert len(drawn) == 12 and {len(texts) for texts in drawn.values()} == {3}
+    assert any(len(set(texts)) > 1 for texts in drawn.values())
+    card = bought(finished, "single small")
+    assert card["generations"] == 12 and card["rows"] <= 4
+    reward = reward_from(REWARD)
+    for row in result(finished, "buy-by-single-small", "rows.parquet"):
+        cell = row["id"].rsplit("-", 1)[0]
+        candidates = [
+            Candidate(
+                Assignment(cell, row["source"], "", "af"),
+                Lesson(cell, text, "small", None, sample=at),
+            )
+            for at, text in enumerate(drawn[cell])
+            if text is not None
+        ]
+        scores = reward.score(candidates)
+        assert row["answer"] == candidates[int(scores.argmax())].lesson.text
+    # What the reward cost is in the cost of buying.
+    cells = {
+        row["id"].rsplit("-", 1)[0] for row in result(finished, "buy-by-reward", "rows.parquet")
+    }
+    wrote = sum(row["tokens"] for row in lessons if row["id"] in cells)
+    assert bought(finished, "reward")["tokens"] > wrote + len(cells)
+    # What is drawn to validation items is the surest answer alone.
+    judged = result(finished, "take-what-small-writes-to-validation-items", "lessons.parquet")
+    assert {row["sample"] for row in judged} == {0}
 
 
 def test_a_program_writes_from_its_sisters_rows(finished: Path) -> None:
@@ -187,6 +227,7 @@ def test_where_nothing_is_kept_the_policy_and_the_reasons_are_named(
         ("[single small", "[best", '"best" is no policy'),
         ("validation: {where: {split: valid}}\n", "", '"fixed" is measured on "validation"'),
         ("tail: 1", "tail: 0", "task.tail is 0"),
+        ("{phrases: true}", "{phrases: true, samples: 2}", '"samples" are of a model or an expert'),
         (", package: apertium-zzz-yyy", "", 'name the "package"'),
     ],
 )

@@ -34,6 +34,7 @@ from pomona.recipe.steps.selecting import learn_phrases, put_together
 from pomona.recipe.steps.synthesis import TAUGHT_BY, add_rows, finetune_raised, route
 from pomona.recipe.steps.tables import rarest, subset
 from pomona.recipe.system import System
+from pomona.sample import Strategy
 from pomona.synth.checks import ChecksSpec
 from pomona.synth.rewards import RewardsSpec
 from pomona.tasks import source_of
@@ -98,6 +99,12 @@ class TeacherPart(StrictModel):
     """What that model is asked, with the columns of `data`; its prompt when left out."""
     chat: Annotated[bool, Field(strict=True)] | None = None
     """Whether that model is asked as in a chat; as the recipe says when left out."""
+    samples: Positive = 1
+    """Answers of a model or an expert to each cell, each of which counts: the first is its surest,
+    the others are drawn, and the best by `reward` is kept.
+    """
+    temperature: Annotated[float, Field(gt=0, le=5)] = 0.7
+    """Temperature of the answers that are drawn."""
     expert: Text | None = None
     """An expert of `levers.merging.experts`, as the base becomes one with the recipe's seed."""
     programs: Annotated[list[Programmed], Field(min_length=1)] | None = None
@@ -110,9 +117,10 @@ class TeacherPart(StrictModel):
     """Licence of what it writes."""
 
     @property
-    def kind(self) -> str:
-        """Which of them it is."""
-        return next(name for name in KINDS if getattr(self, name))
+    def pool(self) -> Strategy:
+        """What is drawn for each cell."""
+        k = self.samples
+        return Strategy("hedged", k, "first", self.temperature) if k > 1 else GREEDY
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -121,6 +129,8 @@ class TeacherPart(StrictModel):
             raise problems([((), f"a teacher is one of {', '.join(KINDS)}")])
         if self.model is None and (self.prompt or self.chat is not None):
             raise problems([((), '"prompt" and "chat" are of a model')])
+        if self.samples > 1 and self.model is None and self.expert is None:
+            raise problems([(("samples",), '"samples" are of a model or an expert')])
         return self
 
 
@@ -302,15 +312,12 @@ class SynthesisLever(TrainingLever):
 
     def _bought(self, policy: str) -> Step:
         """The rows that a policy buys."""
-        plan, spec = self.plan, self.spec
-        how, _, one = policy.partition(" ")
-        names = [one] if one else list(self.teachers)
-        lessons = {name: self._lessons(name, self._cells) for name in names}
+        plan, spec, names = self.plan, self.spec, self._names(policy)
         inputs: dict[str, Node] = {"items": self._cells, **self._held}
-        inputs |= {f"lessons-{name}": step for name, step in lessons.items()}
+        inputs |= {f"lessons-{name}": self._lessons(name, self._cells) for name in names}
         for name in names:
             inputs |= {f"{TAUGHT_BY}{name}": node for node in self._made_of(name)}
-        if how in MEASURED:
+        if policy in MEASURED:
             wanted = {"groups": sorted(self.groups)}
             held = plan.step("items to judge by", subset, wanted, {"items": plan.validation})
             inputs["validation"] = held
@@ -320,6 +327,7 @@ class SynthesisLever(TrainingLever):
             "teachers": names,
             "programs": [name for name in names if name in self._programs],
             "licences": {name: self.teachers[name].licence for name in names},
+            "samples": {name: self.teachers[name].samples for name in names},
             "generations": spec.generations,
             "reward": spec.reward.model_dump(exclude_none=True),
             "checks": spec.checks.model_dump(),
@@ -353,7 +361,23 @@ class SynthesisLever(TrainingLever):
     @cached_property
     def _count(self) -> float:
         """Cells, for estimates."""
-        return float(min(self.spec.generations, self.plan.memory_count * len(self.groups)))
+        return float(min(self._most, self.plan.memory_count * len(self.groups)))
+
+    def _names(self, policy: str) -> list[str]:
+        """The teachers that a policy may ask."""
+        one = policy.partition(" ")[2]
+        return [one] if one else list(self.teachers)
+
+    @cached_property
+    def _most(self) -> int:
+        """The cells that policies can have answered: more need not be written to."""
+        return max(1, self.spec.generations // min(map(self._least, self._policies())))
+
+    def _least(self, policy: str) -> int:
+        """How many answers a policy pays for at least, of a cell that somebody answers."""
+        parts = [self.teachers[name] for name in self._names(policy)]
+        drawn = [part.samples for part in parts if part.model or part.expert]
+        return max(1, sum(drawn)) if policy in ("reward", "all") else min(p.samples for p in parts)
 
     @cached_property
     def _cells(self) -> Step:
@@ -374,11 +398,10 @@ class SynthesisLever(TrainingLever):
             "groups": None if spec.prompts else data.groups,
             "where": where,
             "fill": self.groups,
-            "limit": spec.generations,
+            "limit": self._most,
             "seed": plan.recipe.seed,
         }
-        inputs: dict[str, Node] = {**self._records(named), "known": self._all_rows}
-        inputs |= self._held
+        inputs = {**self._records(named), "known": self._all_rows, **self._held}
         return plan.step("empty cells", find_empty, params, inputs)
 
     @property
@@ -432,22 +455,23 @@ class SynthesisLever(TrainingLever):
             return self._put_together(label, items)
         if part.prompt and not judged:
             items = self._empty(part.prompt)
-        return self._asked(label, part, items)
+        # On validation items a teacher is judged by its surest answer.
+        return self._asked(label, part, items, GREEDY if judged else part.pool)
 
-    def _asked(self, label: str, part: TeacherPart, items: Step) -> Step:
+    def _asked(self, label: str, part: TeacherPart, items: Step, pool: Strategy) -> Step:
         plan, model = self.plan, self._model(part)
         who = System(label, self.name, lambda _: model)
         if is_asked(who, model):
-            pools = draw_pools(plan, who, items, model, GREEDY, items, self._count)
+            pools = draw_pools(plan, who, items, model, pool, items, self._count)
         else:
             longest = plan.recipe.task.max_new_tokens
-            params = {**plan.answering(), "pool": GREEDY.name, "max_new_tokens": longest}
+            params = {**plan.answering(), "pool": pool.name, "max_new_tokens": longest}
             params |= {"chat": part.chat} if part.chat is not None else {}
-            cost = plan.estimate("generate", model, self._count)
+            cost = plan.estimate("generate", model, self._count, pool.n)
             pools = plan.step(label, draw, params, {"items": items, "model": model}, cost)
-        params = {"max_new_tokens": plan.recipe.task.max_new_tokens}
+        taken = {"max_new_tokens": plan.recipe.task.max_new_tokens, "samples": pool.n}
         inputs = {"items": items, "pools": pools}
-        return plan.step(f"take what {label}", take_written, params, inputs)
+        return plan.step(f"take what {label}", take_written, taken, inputs)
 
     def _programmed(self, label: str, name: str, items: Step, judged: bool) -> Step:
         plan, data = self.plan, self.plan.recipe.data
@@ -472,5 +496,5 @@ class SynthesisLever(TrainingLever):
         cost = Estimate("table", 1e9 * self._count / 50)
         name = plan.on("put answers together", items)
         made = plan.step(name, put_together, PUT_TOGETHER, {**inputs, "neighbours": near}, cost)
-        taken = {"made": made, "neighbours": near}
-        return plan.step(f"take what {label}", take_put_together, {}, taken)
+        told = f"take what {label}"
+        return plan.step(told, take_put_together, {}, {"made": made, "neighbours": near})

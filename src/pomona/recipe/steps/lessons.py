@@ -36,6 +36,7 @@ SPENT = ("tokens", "flops", "money", "seconds")
 _LESSONS = pa.schema(
     [
         ("id", pa.string()),
+        ("sample", pa.int64()),
         ("text", pa.string()),
         ("reason", pa.string()),
         ("asked", pa.bool_()),
@@ -186,20 +187,25 @@ def teacher_of(one: Mapping[str, Any], store: Path | None, processes: int = 1) -
 
 
 def take_written(step: StepContext) -> Cost:
-    """The first answers that were drawn as lessons, each with what it cost; one that was cut is
-    none.
+    """The first so many answers that were drawn to each item as lessons, each with its part of what
+    they cost; one that was cut is none.
     """
-    items, most = read_items(step.inputs["items"]), step.params["max_new_tokens"]
-    about, rows = read_pools(step.inputs["pools"], 1)
+    items, p = read_items(step.inputs["items"]), step.params
+    most, samples = p["max_new_tokens"], p["samples"]
+    about, rows = read_pools(step.inputs["pools"], samples)
     lessons = []
     with Meter() as meter:
         for at, row in enumerate(rows):
             told = drawing(about, items.take([at]), [row])
-            text, cut = row["answers"][0].strip(), row["tokens"][0] >= most
-            reason = f"the answer was cut at {most} tokens" if cut else None
-            reason = reason or (None if text else "wrote nothing")
             spent = {name: getattr(told, f"{name}_per_item") for name in SPENT}
-            lessons.append(_lesson(row["id"], None if reason else text, reason, **spent))
+            each: dict[str, Any] = {name: one and one / samples for name, one in spent.items()}
+            for sample, (answer, tokens) in enumerate(
+                zip(row["answers"], row["tokens"], strict=True)
+            ):
+                reason = f"the answer was cut at {most} tokens" if tokens >= most else None
+                reason = reason or (None if answer.strip() else "wrote nothing")
+                text = None if reason else answer.strip()
+                lessons.append(_lesson(row["id"], text, reason, sample=sample, **each))
     _write_lessons(step.out, lessons)
     return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)
 
@@ -255,11 +261,13 @@ def _lesson(
     text: str | None,
     reason: str | None,
     *,
+    sample: int = 0,
     asked: bool = True,
     unknown: int | None = None,
     **spent: float | None,
 ) -> dict[str, Any]:
-    known = {"id": id_, "text": text, "reason": reason, "asked": asked, "unknown": unknown}
+    known: dict[str, Any] = {"id": id_, "sample": sample, "text": text, "reason": reason}
+    known |= {"asked": asked, "unknown": unknown}
     return known | {name: spent.get(name) for name in SPENT}
 
 
@@ -280,35 +288,45 @@ def assignments(items: Items, *, references: bool = False) -> list[Assignment]:
 
 @dataclass(frozen=True)
 class Written:
-    """What teachers wrote to rows: lessons by teacher and row, with their costs."""
+    """What teachers wrote to rows: lessons by teacher and row, of each draw one, with their
+    costs.
+    """
 
     rows: Sequence[Assignment]
-    lessons: Mapping[str, Mapping[str, dict[str, Any]]]
+    lessons: Mapping[str, Mapping[str, list[dict[str, Any]]]]
 
     @classmethod
     def read(
         cls, step: StepContext, items: str, prefix: str, names: Iterable[str], *, references: bool
     ) -> Written:
         """By the step's inputs `items` and `prefix`NAME."""
-        found = {}
+        found: dict[str, dict[str, list[dict[str, Any]]]] = {}
         for name in names:
             path = step.inputs[f"{prefix}{name}"] / "lessons.parquet"
-            found[name] = {row["id"]: row for row in read_rows(path, *_LESSONS.names).to_pylist()}
+            mine = found[name] = {}
+            for row in read_rows(path, *_LESSONS.names).to_pylist():
+                mine.setdefault(row["id"], []).append(row)
         return cls(assignments(read_items(step.inputs[items]), references=references), found)
 
-    def able(self, teacher: str, row: Assignment) -> bool:
-        """Whether a teacher was asked about a row."""
-        return self.lessons[teacher][row.id]["asked"]
+    def drawn(self, teacher: str, row: Assignment) -> list[dict[str, Any]]:
+        """What a teacher wrote to a row, a lesson a draw; none where it was not asked."""
+        return [told for told in self.lessons[teacher][row.id] if told["asked"]]
 
-    def candidate(self, teacher: str, row: Assignment) -> Candidate | None:
-        """What a teacher wrote to a row."""
-        told = self.lessons[teacher][row.id]
+    def candidate(self, teacher: str, row: Assignment, told: Mapping[str, Any]) -> Candidate | None:
+        """A lesson as an answer to be judged."""
         if told["text"] is None:
             return None
-        lesson = Lesson(row.id, told["text"], teacher, None, unknown=told["unknown"])
+        lesson = Lesson(
+            row.id, told["text"], teacher, None, unknown=told["unknown"], sample=told["sample"]
+        )
         return Candidate(row, lesson)
 
     def candidates(self) -> list[Candidate]:
         """What all teachers wrote."""
-        every = (self.candidate(name, row) for row in self.rows for name in self.lessons)
+        every = (
+            self.candidate(name, row, told)
+            for row in self.rows
+            for name in self.lessons
+            for told in self.drawn(name, row)
+        )
         return [one for one in every if one is not None]

@@ -5,7 +5,7 @@ learns from them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from pomona.recipe.steps.lessons import SPENT, Written, held_out
 from pomona.recipe.steps.tables import read_items, write_items, write_items_and_counts
 from pomona.recipe.steps.training import train_and_save, trainable
 from pomona.synth.checks import Check, NearDuplicates, checks_from, reason_of
-from pomona.synth.rewards import reward_from
+from pomona.synth.rewards import Reward, by_row, key_of, reward_from
 from pomona.synth.routing import (
     Every,
     Policy,
@@ -45,8 +45,8 @@ TAUGHT_BY = "teacher "  # begins the names of inputs that are teachers, whose tr
 @dataclass(frozen=True)
 class Card:
     """What `synthesis.json` says of the rows that a policy bought: how many answers teachers wrote,
-    how many rows came of them, what was turned down and why, and what the answers cost; of
-    programs the CPU seconds. What is not known is None.
+    how many rows came of them, what was turned down and why, and what the answers and the reward
+    cost; of programs the CPU seconds. What is not known is None.
     """
 
     policy: str
@@ -72,13 +72,15 @@ def route(step: StepContext) -> Cost:
         policy = _policy(step, checks)
         order = sorted(written.rows, key=lambda row: lot(p["seed"], row.id))
         bought = _Bought(written, p["generations"], checks)
-        kept = bought.take(policy, order, reward_from(p["reward"]).score)
+        reward = reward_from(p["reward"], store=step.scratch / "rewards.db")
+        kept = bought.take(policy, order, reward)
+        judged = _judging(reward)
         _write_rows(step, cells, kept)
     if not kept:
         told = ", ".join(f"{why} ({n:,})" for why, n in bought.rejects.most_common(3))
         message = f"no row came of {bought.generations:,} answers: {told or 'nobody was asked'}"
         raise PomonaError(message, where=p["policy"], remedy="mend the teachers or the checks")
-    spent = {name: _sum(bought.spent, name) for name in SPENT}
+    spent = {name: _sum([*bought.spent, judged], name) for name in SPENT}
     programs = [one for name, one in bought.by if name in p["programs"]]
     by_teacher = Counter(name for one in kept for name in [one.lesson.teacher])
     card = Card(
@@ -89,6 +91,16 @@ def route(step: StepContext) -> Cost:
     seconds = None if spent["seconds"] is None else spent["seconds"] + meter.cpu_seconds
     tokens = None if spent["tokens"] is None else int(spent["tokens"])
     return Cost(spent["flops"], tokens, seconds, meter.wall_seconds, spent["money"])
+
+
+def _judging(reward: Reward) -> dict[str, float | None]:
+    """What a reward cost. Its seconds are those of this step, but for what a server computed, of
+    which nothing is known.
+    """
+    used = reward.usage
+    tokens = float(used.prompt_tokens + used.completion_tokens)
+    seconds = None if used.flops is None else 0.0
+    return {"flops": used.flops, "tokens": tokens, "money": used.money, "seconds": seconds}
 
 
 def _sum(costs: Iterable[Mapping[str, Any]], name: str) -> float | None:
@@ -152,40 +164,45 @@ class _Bought:
     def spent(self) -> list[dict[str, Any]]:
         return [told for _, told in self.by]
 
-    def take(
-        self, policy: Policy, rows: Sequence[Assignment], score: Callable[..., Any]
-    ) -> list[Candidate]:
-        """What is kept of each row's answers."""
+    def take(self, policy: Policy, rows: Sequence[Assignment], reward: Reward) -> list[Candidate]:
+        """What is kept of each row's answers: of several the best by the reward, unless all are."""
         found: list[Candidate] = []
         for row, names in zip(rows, policy.ask(rows), strict=True):
-            able = [name for name in names if self._written.able(name, row)]
-            if self.generations + (len(able) if policy.keep != "first" else 1) > self._most:
+            each = {name: drawn for name in names if (drawn := self._written.drawn(name, row))}
+            first = next(iter(each.values()), [])
+            costs = len(first) if policy.keep == "first" else sum(map(len, each.values()))
+            if self.generations + max(1, costs) > self._most:
                 break
-            for name in able:
-                one = self._ask(name, row)
-                found += [one] if one is not None else []
-                done = policy.keep == "first" and (one or self.generations == self._most)
-                if done:
+            for name, drawn in each.items():
+                if self.generations + len(drawn) > self._most:
                     break
-        if policy.keep != "best":
-            texts = {(one.row.id, one.lesson.text): one for one in reversed(found)}
-            return list(reversed(texts.values()))
-        worth = np.nan_to_num(score(found), nan=-np.inf)
-        best: dict[str, tuple[float, Candidate]] = {}
-        for one, value in zip(found, worth, strict=True):
-            if one.row.id not in best or value > best[one.row.id][0]:
-                best[one.row.id] = (value, one)
-        return [one for _, one in best.values()]
+                wrote = [one for told in drawn if (one := self._judge(name, row, told))]
+                found += wrote
+                if policy.keep == "first" and wrote:
+                    break
+        if policy.keep != "all":
+            return _best(found, reward)
+        texts = {(one.row.id, one.lesson.text): one for one in reversed(found)}
+        return list(reversed(texts.values()))
 
-    def _ask(self, name: str, row: Assignment) -> Candidate | None:
-        told = self._written.lessons[name][row.id]
+    def _judge(self, name: str, row: Assignment, told: dict[str, Any]) -> Candidate | None:
+        """A lesson that is paid for, as a candidate; None where it is turned down."""
         self.by.append((name, told))
-        one = self._written.candidate(name, row)
+        one = self._written.candidate(name, row, told)
         wrong = told["reason"] if one is None else self._checks.reason(one)
         if wrong is not None:
             self.rejects[f"{name}: {wrong}"] += 1
             return None
         return one
+
+
+def _best(found: Sequence[Candidate], reward: Reward) -> list[Candidate]:
+    """Of each row's answers the best, the first of equals. Of one alone no reward is asked."""
+    rows = [[found[at] for at in places] for places in by_row(found)]
+    several = [one for row in rows if len(row) > 1 for one in row]
+    told = np.nan_to_num(reward.score(several), nan=-np.inf) if several else ()
+    worth = dict(zip(map(key_of, several), told, strict=True))
+    return [max(row, key=lambda one: worth.get(key_of(one), 0.0)) for row in rows]
 
 
 def _write_rows(step: StepContext, cells: Items, kept: Sequence[Candidate]) -> None:
