@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from pomona.errors import PomonaError
+from pomona.markers.formality import formality
 from pomona.markers.formats import code_types, formats
 from pomona.text import count_words, detect, letters_by_script, prose
 
@@ -33,11 +34,14 @@ class Measured:
 
 @dataclass(frozen=True)
 class Texts:
-    """Texts `[n]`, what they answer where that is known, and what counts tokens."""
+    """Texts `[n]`, what they answer where that is known, what counts tokens, and what says their
+    languages, where that is asked for.
+    """
 
     texts: pa.Array
     prompts: pa.Array | None
     tokenizer: Callable[[list[str]], list[int]] | None
+    languages: Callable[[], Measured] | None = None
 
     def measured(self, measure: str) -> Measured:
         """What one of the measures says of each text."""
@@ -49,6 +53,13 @@ class Texts:
         if measure == "untranslated":
             assert self.prompts is not None
             return _certain(_untranslated(self.texts, self.prompts))
+        if measure == "formality":
+            langs = self.languages() if self.languages else self.measured("language")
+            said = formality(self.texts.to_pylist(), langs.values.to_pylist())
+            values = pa.array(said, pa.string())
+            # As sure as the language, which a column has said where nothing tells how sure.
+            sure = pc.if_else(values.is_valid(), langs.sure.fill_null(1.0), None)
+            return Measured(values, sure)
         named = {"language": _languages, "format": formats, "code": code_types}[measure]
         kind = pa.struct([("value", pa.string()), ("sure", pa.float64())])
         pairs = _distinct(

@@ -26,7 +26,7 @@ from pomona.markers.columns import (
     text_column,
     type_of,
 )
-from pomona.markers.measures import Texts, buckets, token_counter
+from pomona.markers.measures import Measured, Texts, buckets, token_counter
 from pomona.markers.taxonomy import PAPER, Marker, Taxonomy, read_taxonomy
 from pomona.records import Card, Records, Results, TableSource, Where, as_text, inputs_of
 from pomona.workspace import stamp
@@ -178,7 +178,7 @@ class _Work:
         if marker.of is not None:
             self._bucket(name, marker, tag, sources)
         if marker.measure is not None and tag.values.null_count:
-            self._measure(name, marker, tag)
+            self._measure(name, marker, tag, sources)
         if marker.defined and tag.values.null_count:
             self._define(name, marker, tag)
         if tag.values.null_count == n and name not in self.unknown:
@@ -204,15 +204,18 @@ class _Work:
             own.append(int(value) if marker.kind == "integer" and value is not None else value)
         return pa.array(own, type_of(marker)).take(coded.indices)
 
-    def _measure(self, name: str, marker: Marker, tag: _Tag) -> None:
+    def _measure(
+        self, name: str, marker: Marker, tag: _Tag, sources: Mapping[str, str | None]
+    ) -> None:
         texts = self.table[self.texts].combine_chunks()
         prompts = None if self.prompts is None else self.table[self.prompts].combine_chunks()
         measure = str(marker.measure)
         open_ = tag.values.is_null()
         rows = pc.indices_nonzero(open_)
         told = Texts(
-            texts.take(rows), None if prompts is None else prompts.take(rows), self.counter
-        )
+            texts.take(rows), None if prompts is None else prompts.take(rows), self.counter,
+            lambda: self._languages(texts, rows, sources),
+        )  # fmt: skip
         if lacks := told.lacks(measure):
             self.unknown[name] = lacks
             return
@@ -222,6 +225,19 @@ class _Work:
             known = pc.is_in(values, pa.array(list(marker.values)))
             values = pc.if_else(known, values, None)
         tag.fill(_spread(values, rows, open_), _spread(measured.sure, rows, open_), "measured")
+
+    def _languages(
+        self, texts: pa.Array, rows: pa.Array, sources: Mapping[str, str | None]
+    ) -> Measured:
+        """The language of some rows: the marker's that says it, else a column's, else measured."""
+        for name, one in self.taxonomy.markers.items():
+            if name == "lang" or one.measure == "language":
+                tag = self._one(name, sources)
+                return Measured(as_text(tag.values).take(rows), tag.sure.take(rows))
+        if "lang" in self.table.column_names:
+            langs = as_text(self.table["lang"].combine_chunks()).take(rows)
+            return Measured(langs, pa.nulls(len(langs), pa.float64()))
+        return Texts(texts.take(rows), None, None).measured("language")
 
     def _bucket(
         self, name: str, marker: Marker, tag: _Tag, sources: Mapping[str, str | None]

@@ -19,6 +19,7 @@ PAPER = "paper"
 Value = str | int | float
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _ENDS = ("_by", "_sure", "_form")  # of columns beside a marker's
+FORMALITY = {"Formal", "Informal"}
 _COUNTS = {"tokens", "characters", "words", "sentences", "paragraphs"}
 
 
@@ -50,7 +51,7 @@ class Marker(StrictModel):
     """Column that says it."""
     measure: Literal[
         "tokens", "characters", "words", "sentences", "paragraphs", "language", "format", "code",
-        "untranslated",
+        "formality", "untranslated",
     ] | None = None  # fmt: skip
     """What is measured on the text where no column says it."""
     of: str | None = None
@@ -125,6 +126,8 @@ class Marker(StrictModel):
             return f'"{self.measure}" is no number: make the kind "values" or "text"'
         if self.measure == "untranslated" and set(self.values) != {"yes", "no"}:
             return '"untranslated" is yes or no: make these the values'
+        if self.measure == "formality" and self.values and not set(self.values) >= FORMALITY:
+            return '"formality" is Formal or Informal: have both among the values'
         return None
 
 

@@ -119,11 +119,11 @@ def same_language(one: str, other: str) -> bool:
     return len(pair) == 1 or any(pair <= same for same in _SAME)
 
 
-def prose(text: str) -> str:
+def prose(text: str, gap: str = " ") -> str:
     """`text` without what belongs to no language: code, tags, addresses, placeholders such as
-    `%(name)s` and `{0}`, paths and numbers; with single spaces.
+    `%(name)s` and `{0}`, paths and numbers; with single spaces, and `gap` for each of them.
     """
-    return " ".join(_NO_WORDS.sub(" ", text).split())
+    return " ".join(_NO_WORDS.sub(gap, text).split())
 
 
 def identify(texts: Sequence[str], langs: Sequence[str]) -> list[str | None]:
