@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,64 @@ def test_what_a_prompt_shows_depends_on_its_row_alone() -> None:
     assert sum("<lang>" in row["prompt"] for row in made) / n == pytest.approx(1 / 4, abs=0.04)
     both = sum("<lang>" in row["prompt"] and "<n>" in row["prompt"] for row in made)
     assert both / n == pytest.approx(1 / 8, abs=0.03)
+
+
+def _batch(n: int) -> dict[str, list[Any]]:
+    return {"n": [*range(n)], "prompt": [f"p{row}" for row in range(n)], "completion": ["c"] * n,
+            "marker_lang": ["de", None] * (n // 2), "marker_n": [*range(n)]}  # fmt: skip
+
+
+LANG_N = Taxonomy.model_validate({"markers": {"lang": {"kind": "text"}, "n": {"kind": "integer"}}})
+
+
+def test_batches_of_other_libraries_are_what_they_were_with_lists() -> None:
+    batch = _batch(400)
+    made = training_rows(batch, LANG_N, form="compact")
+    assert made.keys() == {*batch, "marker_form"} and made["n"] is batch["n"]
+    assert made["completion"][:3] == ["de;0|c", ";1|c", "de;2|c"]
+    table = training_rows(pa.table(batch), LANG_N, form="compact")
+    assert table.to_pydict() == made
+    one = {name: values[7:8] for name, values in batch.items()}  # of what else is in a batch
+    assert training_rows(one, LANG_N, form="compact")["prompt"] == made["prompt"][7:8]
+    # Each pass has draws of its own, and the same share of prompts without a list.
+    passes = [training_rows(batch, LANG_N, form="compact", epoch=e)["prompt"] for e in range(3)]
+    assert passes[0] == made["prompt"] and len({*map(str, passes)}) == 3
+    for prompts in passes:
+        assert sum("~|" in text for text in prompts) / 400 == pytest.approx(5 / 16, abs=0.08)
+    assert training_rows(batch, LANG_N, form="compact", seed=1)["prompt"] not in passes
+    none = training_rows({**batch, "marker_lang": [None] * 400}, LANG_N, form="compact")
+    assert none["completion"][0] == ";0|c"
+
+
+def test_without_lists_in_answers_all_that_is_known_stands_in_prompts(tmp_path: Path) -> None:
+    told: Any = {"answers": False, "dataset_dropout": 0, "sample_dropout": 0}
+    made = training_rows(pa.table(_batch(4)), LANG_N, **told)
+    assert made["prompt"].to_pylist()[1] == "p1 <MARKER_LIST> <n> 1 </n> </MARKER_LIST>"
+    assert made["completion"].to_pylist() == ["c"] * 4
+    nulls: Any = {f"marker_{name}_{end}": pa.nulls(4) for name in ("n", "lang")
+                  for end in ("by", "sure")}  # fmt: skip
+    for name, column in nulls.items():
+        made = made.append_column(name, column)
+    strip(made, tmp_path / "o.jsonl")  # pyright: ignore[reportArgumentType]
+    assert [row["prompt"] for row in rows_of(tmp_path / "o.jsonl")] == ["p0", "p1", "p2", "p3"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"marker_n": None}, 'no column "marker_n" — tag the rows with this taxonomy'),
+        ({"prompt": None}, 'no column "prompt" — name one that there is'),
+        ({"marker_form": ["x"] * 4}, "in the training form already"),
+        ({"prompt": ["a", None, "b", "c"]}, 'row 2: "prompt" is null'),
+        ({"prompt": [1, 2, 3, 4]}, '"prompt" holds int64, not text'),
+        ({"marker_n": [1, 2, "x", 3]}, '"marker_n" holds values of several types'),
+        ({"marker_n": ["x"] * 4}, 'column "marker_n" holds string, and the marker is integer'),
+    ],
+)
+def test_batches_that_cannot_be_trained_on(change: dict[str, Any], said: str) -> None:
+    batch = {name: values for name, values in {**_batch(4), **change}.items() if values}
+    with pytest.raises(PomonaError, match=re.escape(said)):
+        training_rows(batch, LANG_N)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from pomona.errors import PomonaError
-from pomona.train import plan_batches, temperature_repeats
+from pomona.train import Examples, TrainSettings, cooldown, plan_batches, temperature_repeats
 from pomona.train.batches import epoch_batches
 
 lengths_of = st.lists(
@@ -64,3 +64,29 @@ def test_temperature_flattens_the_shares_of_the_groups() -> None:
     drawn = temperature_repeats(groups, 2)
     assert drawn[0] == 1
     assert drawn[5000:].sum() / drawn[:5000].sum() == pytest.approx((50 / 5000) ** 0.5)
+
+
+def test_metadata_for_nine_tenths_of_the_tokens_and_none_after() -> None:
+    rng = np.random.default_rng(0)
+    n, kept = 300, np.arange(0, 600, 2)  # the other rows were too long
+    prompts = [np.zeros(rng.integers(1, 20), np.int32) for _ in range(n)]
+    examples = Examples(prompts, prompts[::-1], np.ones(n, np.float32), np.ones(n), kept)
+    plain = np.arange(600) >= 300
+    settings = TrainSettings(batch_tokens=256, seed=3)
+    tokens = 3 * int(examples.lengths.sum())
+    plan = cooldown(plain)(examples, tokens, settings)
+    late = [plain[kept[batch]] for batch in plan]
+    assert all(one.all() or not one.any() for one in late)  # no batch has both
+    turn = [bool(one.all()) for one in late].index(True)
+    assert not any(one.any() for one in late[:turn]) and all(one.all() for one in late[turn:])
+    seen = [int(examples.lengths[batch].sum()) for batch in plan]
+    assert sum(seen) >= tokens > sum(seen[:-1])
+    assert sum(seen[:turn]) == pytest.approx(0.9 * tokens, abs=256)
+    again = cooldown(plain)(examples, tokens, settings)
+    assert all(np.array_equal(a, b) for a, b in zip(plan, again, strict=True))
+    with pytest.raises(PomonaError, match="nothing to train on"):
+        cooldown(np.zeros(600, bool))(examples, tokens, settings)
+    with pytest.raises(PomonaError, match="300 rows are told apart, and there are more"):
+        cooldown(plain[:300])(examples, tokens, settings)
+    with pytest.raises(PomonaError, match="a share of 1"):
+        cooldown(plain, 1)

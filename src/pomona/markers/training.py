@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -52,57 +52,114 @@ _SIGNS = {"verbose": OPEN[1:-1], "compact": "|"}  # no text without these needs 
 _FORMS = tuple(_SIGNS)
 
 
+Batch = TypeVar("Batch", pa.Table, Mapping[str, Sequence[Any]])
+
+
 def training_rows(
-    table: pa.Table,
+    rows: Batch,
     taxonomy: Taxonomy,
     *,
-    prompt: str,
-    completion: str,
+    prompt: str = "prompt",
+    completion: str = "completion",
     id: str | None = None,
     form: Form = "verbose",
     dataset_dropout: float = 0.5,
     sample_dropout: float = 0.5,
+    answers: bool = True,
     seed: int = 0,
-) -> pa.Table:
-    """Tagged rows in the training form: a pure function, whose result for a row depends on that row
-    and the seed alone, not on the others or their order.
+    epoch: int = 0,
+) -> Batch:
+    """Tagged rows in the training form: a pure function, whose result for a row depends on that
+    row, the seed and the epoch alone, not on the others or their order.
 
     Every answer gets the list of all that is known before it. A prompt gets no list with
     probability `dataset_dropout`, else one without each marker with probability `sample_dropout`.
     What is drawn depends on the row's `id`, or where that is None on its texts. The column
     `marker_form` says what `strip` needs to know.
 
+    Args:
+        rows: A table, or a mapping from columns to lists, which comes back as one: what
+            `datasets.Dataset.map(…, batched=True)` and `set_transform` give and take.
+        taxonomy: The markers, in the order of lists.
+        prompt: Column of prompts.
+        completion: Column of answers.
+        id: Column that names rows.
+        form: verbose or compact.
+        dataset_dropout: Share of prompts without any list.
+        sample_dropout: Share of markers that are left out of each other list.
+        answers: Whether answers begin with their list. Without, a model is told, and infers
+            nothing; that is how MeCo trains (see `pomona.train.cooldown`).
+        seed: Seed.
+        epoch: Number of the pass: each has draws of its own.
+
     Raises:
-        PomonaError: a value is outside the taxonomy, a marker has no column, or a text is null.
+        PomonaError: a value is outside the taxonomy, a column is missing, or a text is null.
     """
-    names = list(taxonomy.listed)
-    for column in (prompt, completion):
+    keys = (prompt, completion) if id is None else (id,)
+    columns = [*dict.fromkeys((prompt, completion, *keys))]
+    table = _table(rows, [*columns, *(PREFIX + name for name in taxonomy.listed), FORM])
+    _require(table, taxonomy, columns)
+    parts = {name: _parts(table, taxonomy, name, form) for name in taxonomy.listed}
+    draws = _Draws.of(table, keys, seed, epoch)
+    behind = draws.shown(parts, dataset_dropout, sample_dropout, taxonomy, form)
+    done = {prompt: _prompts(table[prompt].combine_chunks(), behind, form)}
+    says: dict[str, Any] = {"form": form, "prompt": prompt, "completion": completion}
+    if answers:
+        texts, end = table[completion].combine_chunks(), " " if form == "verbose" else END
+        done[completion] = _joined(_lists(parts, taxonomy, form), end, texts)
+    else:
+        says["answers"] = False
+    done[FORM] = pa.array([json.dumps(says)] * table.num_rows, pa.string())
+    told: Any = rows
+    if not isinstance(rows, pa.Table):
+        return {**told, **{name: array.to_pylist() for name, array in done.items()}}  # pyright: ignore[reportReturnType]
+    for name, array in done.items():
+        place = table.schema.get_field_index(name)
+        named = (name, array)
+        table = table.append_column(*named) if place < 0 else table.set_column(place, *named)
+    return table
+
+
+def _table(rows: Any, names: Sequence[str]) -> pa.Table:
+    """A table as it is, of a mapping these columns."""
+    if isinstance(rows, pa.Table):
+        return rows
+    return pa.table({name: _array(name, rows[name]) for name in names if name in rows})
+
+
+def _array(name: str, values: Sequence[Any]) -> pa.Array:
+    try:
+        array = pa.array(values)
+        return array.cast(pa.string()) if pa.types.is_null(array.type) else array
+    except pa.ArrowException as error:
+        message = f'"{name}" holds values of several types'
+        remedy = "give one type, and None where nothing is known"
+        raise PomonaError(message, remedy=remedy) from error
+
+
+def _require(table: pa.Table, taxonomy: Taxonomy, columns: Sequence[str]) -> None:
+    """Raise PomonaError for a column that is missing, a text that is null, and lists that are there
+    already.
+    """
+    if FORM in table.column_names:
+        remedy = "give the rows as they were tagged: pomona markers strip"
+        raise PomonaError("the rows are in the training form already", remedy=remedy)
+    for column in columns:
+        if column not in table.column_names:
+            remedy = "name one that there is"
+            raise PomonaError(f'the rows have no column "{column}"', remedy=remedy)
+    for name in taxonomy.listed:
+        if PREFIX + name not in table.column_names:
+            remedy = "tag the rows with this taxonomy: pomona markers tag"
+            raise PomonaError(f'the rows have no column "{PREFIX}{name}"', remedy=remedy)
+    for column in columns[:2]:
+        if not pa.types.is_string(table[column].type):
+            remedy = "name a column of texts"
+            raise PomonaError(f'"{column}" holds {table[column].type}, not text', remedy=remedy)
         if table[column].null_count:
             row = pc.index(table[column].is_null(), True).as_py() + 1
             remedy = "leave out rows without a text"
             raise PomonaError(f'"{column}" is null', where=f"row {row}", remedy=remedy)
-    parts = {name: _parts(table, taxonomy, name, form) for name in names}
-    draws = _Draws.of(table, (prompt, completion) if id is None else (id,), seed)
-    shown = {name: draws.uniform(name) >= sample_dropout for name in names}
-    listed = draws.uniform("") >= dataset_dropout
-    blank = None if form == "verbose" else {one: code(taxonomy.markers[one], None) for one in names}
-    whole = _lists(parts, blank)
-    partial = {name: pc.if_else(pa.array(shown[name]), parts[name], None) for name in names}
-    some = np.zeros(table.num_rows, bool)
-    for one in partial.values():
-        some |= one.is_valid().to_numpy(zero_copy_only=False)
-    behind = pc.if_else(pa.array(listed & some), _lists(partial, blank), None)
-    texts = table[prompt].combine_chunks()
-    safe = _mapped(texts, lambda text: escape(text, form), _SIGNS[form])
-    sign, end = (" ", " ") if form == "verbose" else (SIGN, END)
-    prompts = pc.if_else(behind.is_valid(), _joined(safe, sign, behind), safe)
-    answers = _joined(whole, end, table[completion].combine_chunks())
-    told = json.dumps({"form": form, "prompt": prompt, "completion": completion})
-    for name, array in ((prompt, prompts), (completion, answers)):
-        table = table.set_column(table.schema.get_field_index(name), name, array)
-    if FORM in table.column_names:
-        table = table.drop_columns([FORM])
-    return table.append_column(FORM, pa.array([told] * table.num_rows, pa.string()))
 
 
 def apply(
@@ -215,17 +272,17 @@ def _bare(table: pa.Table, told: str, rows: pa.Array) -> pa.Table:
     form, columns = said.get("form"), [said.get("prompt"), said.get("completion")]
     if form not in _FORMS or not all(name in table.column_names for name in columns):
         raise PomonaError(wrong, remedy=remedy)
-    texts = table[columns[1]].combine_chunks()
+    texts, listed = table[columns[1]].combine_chunks(), said.get("answers", True)
     mark = CLOSE if form == "verbose" else END
-    listed = pc.match_substring(texts, mark).fill_null(False)
-    if (row := pc.index(pc.and_not(rows, listed), True).as_py()) >= 0:
+    there = pc.match_substring(texts, mark).fill_null(False)
+    if listed and (row := pc.index(pc.and_not(rows, there), True).as_py()) >= 0:
         message = f'"{columns[1]}" does not begin with a list of markers'
         raise PomonaError(message, where=f"row {row + 1}", remedy=remedy)
     undo: list[tuple[Callable[[str], str], str]] = [
         (lambda text: detach(text, form), _SIGNS[form]),
         (lambda text: bare_answer(text, form), ""),
     ]
-    for column, (one, sign) in zip(columns, undo, strict=True):
+    for column, (one, sign) in zip(columns, undo if listed else undo[:1], strict=False):
         texts = table[column].combine_chunks()
         done = pc.replace_with_mask(texts, rows, _mapped(texts.filter(rows), one, sign))
         table = table.set_column(table.schema.get_field_index(column), column, done)
@@ -284,16 +341,23 @@ def _parts(table: pa.Table, taxonomy: Taxonomy, name: str, form: Form) -> pa.Arr
     return pa.array(told, pa.string()).take(coded.indices)
 
 
-def _lists(parts: Mapping[str, pa.Array], blank: Mapping[str, str] | None) -> pa.Array:
-    """The list of each row; compact where `blank` says what stands for unknown markers."""
-    if blank is None:
+def _lists(parts: Mapping[str, pa.Array], taxonomy: Taxonomy, form: Form) -> pa.Array:
+    """The list of each row."""
+    if form == "verbose":
         n = len(next(iter(parts.values())))
         ends = [pa.array([mark] * n, pa.string()) for mark in (OPEN, CLOSE)]
         columns = [ends[0], *parts.values(), ends[1]]
         return pc.binary_join_element_wise(*columns, " ", null_handling="skip")
-    columns = [part.fill_null(blank[name]) for name, part in parts.items()]
+    columns = [part.fill_null(code(taxonomy.markers[name], None)) for name, part in parts.items()]
     joined = pc.binary_join_element_wise(*columns, "", null_handling="skip")
     return pc.utf8_rtrim(joined, characters=";_")
+
+
+def _prompts(texts: pa.Array, behind: pa.Array, form: Form) -> pa.Array:
+    """Prompts that bring no list along, with those behind them that are not null."""
+    safe = _mapped(texts, lambda text: escape(text, form), _SIGNS[form])
+    sign = " " if form == "verbose" else SIGN
+    return pc.if_else(behind.is_valid(), _joined(safe, sign, behind), safe)
 
 
 def _joined(one: pa.Array, between: str, other: pa.Array) -> pa.Array:
@@ -316,15 +380,32 @@ class _Draws:
         self._keys = keys
 
     @classmethod
-    def of(cls, table: pa.Table, columns: Sequence[str], seed: int) -> _Draws:
+    def of(cls, table: pa.Table, columns: Sequence[str], seed: int, epoch: int) -> _Draws:
         """Of rows that these columns name."""
         several = [as_text(table[name].combine_chunks()).to_pylist() for name in columns]
-        salt = seed.to_bytes(16, "little", signed=True)
+        salt, person = (one.to_bytes(16, "little", signed=True) for one in (seed, epoch))
         keys = [
-            hashlib.blake2b(json.dumps(key).encode(), digest_size=8, salt=salt).digest()
+            hashlib.blake2b(
+                json.dumps(key).encode(), digest_size=8, salt=salt, person=person
+            ).digest()
             for key in zip(*several, strict=True)
         ]
         return cls(np.frombuffer(b"".join(keys), np.uint64))
+
+    def shown(
+        self,
+        parts: Mapping[str, pa.Array],
+        dataset_dropout: float,
+        sample_dropout: float,
+        taxonomy: Taxonomy,
+        form: Form,
+    ) -> pa.Array:
+        """The list behind each prompt, null where there is none."""
+        kept = {name: pa.array(self.uniform(name) >= sample_dropout) for name in parts}
+        partial = {name: pc.if_else(kept[name], part, None) for name, part in parts.items()}
+        known = [one.is_valid().to_numpy(zero_copy_only=False) for one in partial.values()]
+        listed = (self.uniform("") >= dataset_dropout) & np.any(known, axis=0)
+        return pc.if_else(pa.array(listed), _lists(partial, taxonomy, form), None)
 
     def uniform(self, what: str) -> NDArray[np.float64]:
         """One number from 0 to 1 of each row."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         TrainSettings as TrainSettings,
         collate as collate,
         completion_loss as completion_loss,
+        cooldown as cooldown,
         fit as fit,
         kept_checkpoints as kept_checkpoints,
         save_checkpoint as save_checkpoint,
@@ -37,7 +38,7 @@ __getattr__, __dir__ = lazily(
     {
         "batches": "Examples encode fill_batches plan_batches temperature_repeats",
         "pruning": "GradualPruning",
-        "trainer": "Fitted Order TrainSettings collate completion_loss fit kept_checkpoints "
-        "save_checkpoint shuffled training_dtype",
+        "trainer": "Fitted Order TrainSettings collate completion_loss cooldown fit "
+        "kept_checkpoints save_checkpoint shuffled training_dtype",
     },
 )
