@@ -20,7 +20,7 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,10 +42,11 @@ from pomona.text import language_confidence
 from pomona.train import (
     Examples,
     TrainSettings,
+    cooldown,
     encode,
     fit,
-    plan_batches,
     save_checkpoint,
+    shuffled,
     temperature_repeats,
 )
 
@@ -173,41 +174,22 @@ def tagged(corpus: Corpus, work: Path, split: str, taxonomy: Taxonomy) -> pa.Tab
     return records.read(out).to_table().append_column("prompt", pa.array(prompts))
 
 
-def examples_of(
-    arm: str, rows: pa.Table, taxonomy: Taxonomy, codec: Any, context: int
-) -> tuple[Examples, int]:
-    """What a student sees, and how many of these examples are the first of two parts (MeCo)."""
+def examples_of(arm: str, rows: pa.Table, taxonomy: Taxonomy, codec: Any, context: int) -> Examples:
+    """What a student sees; in MeCo's order every row with its markers and without."""
     repeats = temperature_repeats(rows["lang"].to_pylist(), 3)
     texts = [rows[name].to_pylist() for name in ("prompt", "translation")]
     if (dropout := ARMS[arm]) is not None:
         made = training_rows(
             rows, taxonomy, prompt="prompt", completion="translation", id="id", form=FORM,
-            dataset_dropout=dropout[0], sample_dropout=dropout[1],
+            dataset_dropout=dropout[0], sample_dropout=dropout[1], answers=arm != "meco",
         )  # fmt: skip
         marked = [made[name].to_pylist() for name in ("prompt", "translation")]
         if arm == "meco":
-            texts = [[*marked[0], *texts[0]], [*texts[1], *texts[1]]]
+            texts = [[*more, *bare] for more, bare in zip(marked, texts, strict=True)]
             repeats = np.concatenate([repeats, repeats])
         else:
             texts = marked
-    examples = encode(codec, *texts, max_tokens=context, repeats=repeats)
-    return examples, int((examples.rows < rows.num_rows).sum())
-
-
-def meco(first: int) -> Callable[..., list[NDArray[Any]]]:
-    """Nine tenths of the tokens from the first examples, the rest from the others."""
-
-    def order(examples: Examples, tokens: int, settings: TrainSettings) -> list[NDArray[Any]]:
-        plan, lengths = [], examples.lengths
-        for start, end, share in ((0, first, 0.9), (first, len(lengths), 0.1)):
-            part = plan_batches(
-                lengths[start:end], batch_tokens=settings.batch_tokens, seed=settings.seed,
-                tokens=int(tokens * share), repeats=examples.repeats[start:end],
-            )  # fmt: skip
-            plan += [batch + start for batch in part]
-        return plan
-
-    return order
+    return encode(codec, *texts, max_tokens=context, repeats=repeats)
 
 
 def train(
@@ -222,14 +204,14 @@ def train(
         folder, dtype=torch.float32, attn_implementation="eager", local_files_only=True
     )
     codec = models.Codec(folder, network, chat=False)
-    examples, first = examples_of(arm, rows, taxonomy, codec, corpus.context)
+    examples = examples_of(arm, rows, taxonomy, codec, corpus.context)
     settings = TrainSettings(
         tokens=corpus.tokens, batch_tokens=4096, learning_rate=3e-3, optimizer="muon", seed=seed,
         weight_decay=0.05, warmup=0.02, save_every=200,
     )  # fmt: skip
-    order = {"order": meco(first)} if arm == "meco" else {}
+    order = cooldown(np.arange(2 * rows.num_rows) >= rows.num_rows) if arm == "meco" else shuffled
     fitted = fit(network, codec.tokenizer, examples, out.with_name(out.name + "-work"), settings,
-                 **order)  # fmt: skip
+                 order=order)  # fmt: skip
     save_checkpoint(network, codec.tokenizer, out)
     loss = np.mean(fitted.losses[-20:])
     print(
