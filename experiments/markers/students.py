@@ -3,14 +3,14 @@ tokens, and is asked without a list, with a fixed one, and with a length.
 
     python experiments/markers/students.py [--corpus ui|gnome] [--seeds N] [--work DIR] [--out FILE]
 
-Markers are those of ui.yaml and gnome.yaml beside this file. Quality is what checks say: the probability of the
-language, placeholders kept, a usual length, and translated at all. Formality is by words of address
-in ten languages. Trainings: none, dataset-level dropout 0, 50 and 70 % (50 % of the markers of the
-other lists), and MeCo's order (the list in every prompt and none in answers, the last tenth of the
-tokens without any). Languages of `ui` are those of the ladder and four in which 10 % of the rows or
-more are not translated; those of the GNOME manuals (`python scripts/build_corpora.py`), which the
-base has never seen, twelve, of which nl, da, it and hi are. Test items are of projects that are
-trained on, up to 40 a language; intervals are over their English sources and the seeds.
+Markers are those of ui.yaml and gnome.yaml beside this file. Quality is what checks say: the
+probability of the language, placeholders kept, a usual length, and translated at all. Trainings:
+none, dataset-level dropout 0, 50 and 70 % (50 % of the markers of the other lists), and MeCo's
+order (the list in every prompt and none in answers, the last tenth of the tokens without any).
+Languages of `ui` are those of the ladder and four in which 10 % of the rows or more are not
+translated; those of the GNOME manuals (`python scripts/build_corpora.py`), which the base has never
+seen, are twelve, among them nl, da, it and hi, in which as many are not. Test items are of projects
+that are trained on, up to 40 a language; intervals are over their English sources and the seeds.
 """
 
 from __future__ import annotations
@@ -101,26 +101,6 @@ CORPORA = {
 ARMS: dict[str, tuple[float, float] | None] = {
     "none": None, "50/50": (0.5, 0.5), "0/50": (0.0, 0.5), "70/50": (0.7, 0.5), "meco": (0.0, 0.0),
 }  # fmt: skip
-SPOKEN = {
-    "de": (r"(?<=\w )(Sie|Ihr|Ihre[nmrs]?|Ihnen)\b", r"\b([Dd]u|[Dd]ein\w*|[Dd]ich|[Dd]ir)\b"),
-    "fr": (r"\b([Vv]ous|[Vv]otre|[Vv]os)\b", r"\b([Tt]u|[Tt]on|[Tt]es|[Tt]oi)\b"),
-    "es": (r"\b[Uu]sted(es)?\b", r"\b([Tt]ú|[Tt]us?)\b"),
-    "it": (r"(?<=\w )(Lei|Suo|Sua)\b", r"\b([Tt]u|[Tt]u[oai]|[Tt]uoi)\b"),
-    "nl": (r"\b([Uu]w?)\b", r"\b([Jj]e|[Jj]ij|[Jj]ouw)\b"),
-    "cs": (r"\b([Vv]áš|[Vv]aš\w*|[Vv]ám|[Vv]ás)\b", r"\b([Tt]vůj|[Tt]voj\w*|[Tt]vé\w*)\b"),
-    "ru": (r"\b([Вв]ы|[Вв]аш\w*|[Вв]ам|[Вв]ас)\b", r"\b([Тт]ы|[Тт]во[йяеи]\w*)\b"),
-    "uk": (r"\b([Вв]и|[Вв]аш\w*|[Вв]ам|[Вв]ас)\b", r"\b([Тт]и|[Тт]во[йяєї]\w*)\b"),
-    "tr": (r"\b([Ss]iz\w*)\b", r"\b([Ss]en|[Ss]enin)\b"),
-    "ca": (r"\b([Vv]ostè|[Vv]ós|[Vv]ostres?)\b", r"\b([Tt]u|[Tt]eu|[Tt]eva)\b"),
-}
-
-
-def formality(text: str, lang: str) -> str | None:
-    """How a text addresses its reader, where words say it and only one of the two."""
-    formal, informal = (re.search(one, text) for one in SPOKEN.get(lang, ("(?!)", "(?!)")))
-    if bool(formal) == bool(informal):
-        return None
-    return "formal" if formal else "informal"
 
 
 def quality(sources: Sequence[str], texts: Sequence[str], langs: Sequence[str]) -> NDArray[Any]:
@@ -165,9 +145,7 @@ def tagged(corpus: Corpus, work: Path, split: str, taxonomy: Taxonomy) -> pa.Tab
         some = [rng.choice(rows, min(per_language, len(rows)), replace=False) for rows in keep]
         table = table.take(np.sort(np.concatenate(some)))
     columns = [table[name].to_pylist() for name in ("english", "translation", "lang")]
-    told = [formality(text, lang) for text, lang in zip(*columns[1:], strict=True)]
     table = table.append_column("quality", pa.array(quality(*columns)))
-    table = table.append_column("formality", pa.array(told, pa.string()))
     prompts = [f"<|{lang}|>{source}<|to|>" for source, _, lang in zip(*columns, strict=True)]
     out = work / f"{split}.parquet"
     tag(Records.of(TableSource(table)), out, taxonomy=taxonomy, completion="translation")
