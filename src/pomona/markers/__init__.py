@@ -9,6 +9,11 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
+    from pomona.markers.asking import (
+        MarkedModel as MarkedModel,
+        MarkedReply as MarkedReply,
+        MarkersContext as MarkersContext,
+    )
     from pomona.markers.coverage import Coverage as Coverage, Report as Report, report as report
     from pomona.markers.lists import (
         Form as Form,
@@ -41,6 +46,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
+        "asking": "MarkedModel MarkedReply MarkersContext",
         "lists": "Form attach detach escape list_of read_answer read_list unescape",
         "coverage": "Coverage Report report",
         "tagging": "tag",

@@ -36,7 +36,7 @@ from pomona.sample.strategy import REWARDS, Strategy, parse_strategy, temperatur
 
 if TYPE_CHECKING:
     from pomona.sample.context.neighbours import Neighbours
-    from pomona.sample.context.protocol import Chooser, Context
+    from pomona.sample.context.protocol import Around, Chooser, Context
     from pomona.sample.context.selected import ChoosingMemory
 
 
@@ -70,7 +70,8 @@ async def answer(
     context: their `before` in order, then for each candidate their `after` in reverse order, with
         the request that the model saw. Where the budget ends in an `after`, the candidate stays as
         it was and the notes say so.
-        A note `answer` is the answer, and no model is asked; notes `candidates` stand beside the
+        One that stands around the models changes all that they are asked.
+    A note `answer` is the answer, and no model is asked; notes `candidates` stand beside the
         pool, each with its weight as evidence for mbr, which is then the only choice. A context
         that is a `Chooser` chooses in place of mbr.
     progress: called with (candidates that came, candidates of the whole pool) as they come.
@@ -80,7 +81,7 @@ async def answer(
         PomonaError: a model failed after all retries, or the request or strategy cannot work with
             these models.
     """
-    panel = [models] if isinstance(models, Model) else list(models)
+    panel = around([models] if isinstance(models, Model) else models, context)
     if not panel:
         raise PomonaError("there is no model", where="models", remedy="give at least one")
     account = budget if isinstance(budget, Account) else Account(budget)
@@ -145,6 +146,15 @@ async def answer(
         strategy.signature,
         notes,
     )
+
+
+def around(models: Sequence[Model], context: Sequence[Context]) -> list[Model]:
+    """The models as contexts that stand around them make them."""
+    panel = list(models)
+    for lever in context:
+        if hasattr(lever, "around"):
+            panel = [cast("Around", lever).around(model) for model in panel]
+    return panel
 
 
 def _chooser(context: Sequence[Context], strategy: Strategy) -> Chooser | None:
@@ -334,7 +344,7 @@ class StrategyAnswerer:
             "strategy": self.strategy.signature,
             "models": ",".join(model.identity for model in models),
             "judge": judge.identity if judge else None,
-            "context": ",".join(lever.name for lever in self.context) or None,
+            "context": ",".join(map(_called, self.context)) or None,
             **({} if self.memory is None else {"memory": self.memory.identity}),
         }
 
@@ -349,12 +359,17 @@ class StrategyAnswerer:
 
     def forecast(self, request: Request, models: Sequence[Model], judge: Model | None) -> Spent:
         """See the protocol."""
+        models = around(models, self.context)
         draws, scored = (True, 0) if self.memory is None else self.memory.asks(request)
         drawn = forecast_answer(models, request, self.strategy, judge) if draws else Spent()
         if not scored:
             return drawn
         prompt = models[0].tokens(request)
         return drawn + _times(models[0].cost(prompt, request.max_tokens), scored)
+
+
+def _called(lever: Context) -> str:
+    return cast("Around", lever).identity if hasattr(lever, "around") else lever.name
 
 
 def answer_all(

@@ -47,6 +47,22 @@ class Context(Protocol):
 
 
 @runtime_checkable
+class Around(Context, Protocol):
+    """A context that changes what every request to the models says, those of judges and for further
+    evidence among them, while whoever chooses sees neither that nor what it takes off answers.
+    """
+
+    def around(self, model: Model) -> Model:
+        """The model as everybody shall see it."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """Equal identities change the same."""
+        ...
+
+
+@runtime_checkable
 class Chooser(Context, Protocol):
     """A context that chooses in place of the strategy, which then only says how answers are
     drawn.

@@ -1,0 +1,254 @@
+"""Models asked with markers: where lists stand, and that none comes back, whole or in pieces."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from pomona.errors import PomonaError
+from pomona.markers import (
+    MarkedModel,
+    MarkedReply,
+    MarkersContext,
+    Taxonomy,
+    Trained,
+    list_of,
+)
+from pomona.models import Model, Reply, ReplyPiece, Request, Spent
+from pomona.sample import answer, forecast_answer, parse_strategy
+
+OWN = Taxonomy.model_validate(
+    {
+        "markers": {
+            "length": {"kind": "values", "values": ["short", "long"]},
+            "quality": {"kind": "float"},
+            "lang": {"kind": "text"},
+        }
+    }
+)
+FORMS: Any = ("verbose", "compact")
+TRAINED = {form: Trained(OWN, form, {"quality": {"": 0.5, "de": 0.75}}, "lang") for form in FORMS}
+SAVE = Request(prompt="Save")
+
+
+class Speaking(Model):
+    """A model that says a text in pieces, each of them a token, and remembers what it was asked."""
+
+    name, identity, abilities = "speaking", "speaking:1", frozenset()
+
+    def __init__(self, pieces: Sequence[str], finish: Any = "stop") -> None:
+        self.pieces, self.finish, self.seen = pieces, finish, []
+
+    async def reply(self, request: Request, samples: Any) -> list[Reply]:
+        self.seen.append(request)
+        tokens = tuple(
+            {"token": one, "bytes": list(one.encode()), "logprob": -1.0, "top_logprobs": [1]}
+            for one in self.pieces
+        )
+        return [
+            Reply("".join(self.pieces), self.finish, Spent(3, len(tokens)), "x", index, heat, -1.0, (),
+                  tokens)
+            for index, heat in samples
+        ]  # fmt: skip
+
+    async def stream(
+        self, request: Request, samples: Any
+    ) -> AsyncGenerator[ReplyPiece | Reply, None]:
+        replies = await self.reply(request, samples)
+        for token in replies[0].tokens:
+            for reply in replies:
+                yield ReplyPiece(token["token"], reply.index, (token,), "so" * (token is None))
+        for reply in replies:
+            yield reply
+
+
+def marked(form: Any, pieces: Sequence[str], finish: str = "stop", **values: Any) -> MarkedModel:
+    return MarkedModel(Speaking(pieces, finish), TRAINED[form], values)
+
+
+async def whole(model: Model, request: Request, n: int = 1) -> list[MarkedReply]:
+    found = await model.reply(request, [(at, 1.0) for at in range(n)])
+    return [one for one in found if isinstance(one, MarkedReply)]
+
+
+async def in_pieces(model: Model, request: Request) -> tuple[str, bytes, MarkedReply]:
+    """The text that came, what its tokens spell, and the reply of one sample of two."""
+    came = [one async for one in model.stream(request, [(0, 1.0), (1, 1.0)])]
+    texts = [one for one in came if isinstance(one, ReplyPiece) and one.index == 1]
+    spelled = b"".join(bytes(token["bytes"]) for one in texts for token in one.tokens)
+    (reply,) = [one for one in came if isinstance(one, MarkedReply) and one.index == 1]
+    return "".join(one.text for one in texts), spelled, reply
+
+
+VALUES = st.fixed_dictionaries(
+    {},
+    optional={
+        "length": st.sampled_from(["short", "long"]),
+        "quality": st.floats(-1e9, 1e9),
+        "lang": st.sampled_from(["de", "zh_Hant", "a;b|c~%", "ß"]),
+    },
+)
+TEXTS = st.one_of(
+    st.text(max_size=20),
+    st.lists(
+        st.sampled_from(["<MARKER_LIST>", "</MARKER_LIST>", "|", "0", "de", ";", "_", " ", "1.5", "é",
+                         "<lang>", "\n", "~", "%7", "x"]), max_size=9).map("".join),
+)  # fmt: skip
+
+
+@st.composite
+def answers(draw: Any) -> tuple[Any, dict[str, Any] | None, str, list[str], str]:
+    """A form, the values of the list that an answer begins with or None, the text behind it, and
+    all of it in pieces; and why it ended.
+    """
+    form, text = draw(st.sampled_from(FORMS)), draw(TEXTS)
+    values = draw(st.one_of(st.none(), VALUES))
+    said = text
+    if values is not None:
+        said = list_of(values, OWN, form) + (" " if form == "verbose" else "|") + text
+    cuts = sorted(draw(st.sets(st.integers(0, len(said)), max_size=6)))
+    places = [0, *cuts, len(said)]
+    pieces = [said[one:two] for one, two in pairwise(places) if one < two]
+    return form, values, text, pieces, draw(st.sampled_from(["stop", "length"]))
+
+
+@settings(max_examples=60)
+@given(answers())
+def test_what_comes_in_pieces_is_what_comes_as_a_whole(told: Any) -> None:
+    form, values, text, pieces, finish = told
+    model = marked(form, pieces, finish)
+    (reply,) = asyncio.run(whole(model, SAVE))
+    streamed, spelled, last = asyncio.run(in_pieces(model, SAVE))
+    assert (streamed, last.text, last.markers, last.cut) == (
+        reply.text, reply.text, reply.markers, reply.cut,
+    )  # fmt: skip
+    assert spelled == reply.text.encode() == b"".join(bytes(one["bytes"]) for one in reply.tokens)
+    if values is not None:
+        assert (reply.markers, reply.text, reply.cut) == (values, text, None)
+    elif reply.markers is None:  # nothing is lost
+        assert (reply.text or reply.cut or "") == text
+    assert reply.cut is None or finish == "length"
+
+
+def test_a_token_that_holds_the_end_of_a_list_keeps_its_text() -> None:
+    (reply,) = asyncio.run(whole(marked("compact", ["1", ";|Sp", "eichern"]), SAVE))
+    assert (reply.text, reply.markers) == ("Speichern", {"length": "long"})
+    assert [(one["token"], one["top_logprobs"]) for one in reply.tokens] == [
+        ("Sp", []), ("eichern", [1]),
+    ]  # fmt: skip
+    (reply,) = asyncio.run(whole(marked("compact", ["1;"], "length"), SAVE))
+    assert (reply.text, reply.tokens, reply.notes) == ("", (), {"inferred": None, "cut": "1;"})
+    stopped = Request(prompt="Save", stop=("|",))
+    (reply,) = asyncio.run(whole(marked("compact", ["1;de"]), stopped))
+    assert (reply.text, reply.cut) == ("", "1;de")
+
+
+def test_an_answer_without_a_list_comes_at_once() -> None:
+    async def first(pieces: Sequence[str]) -> str:
+        stream = marked("compact", pieces).stream(SAVE, [(0, 1.0)])
+        return await anext(one.text async for one in stream)
+
+    assert asyncio.run(first(["Hal", "lo"])) == "Hal"
+    assert asyncio.run(first(["1", "x", "y"])) == "1x"  # x begins no number
+    assert asyncio.run(first(["1", "0.5;", "de", "|", "Hallo"])) == "Hallo"
+
+
+def asked(model: MarkedModel, request: Request) -> Request:
+    asyncio.run(whole(model, request))
+    inner: Any = model.model
+    return inner.seen[-1]
+
+
+def test_a_list_stands_behind_the_prompt_or_the_last_message_of_the_user() -> None:
+    model = marked("compact", ["Hallo"], lang="de", quality="auto")
+    assert model.given == {"quality": 0.75, "lang": "de"}
+    assert asked(model, SAVE).prompt == "Save~|_0.75;de"
+    assert asked(model, Request(prompt="a~|0;;fr")).prompt == r"a~\|0;;fr~|_0.75;de"
+    held = asked(model, Request(prompt="a~|1", options=("a", "b")))
+    assert held.prompt == r"a~\|1"  # answers that are held to options begin with no list
+    picture = {"type": "image_url", "image_url": {"url": "x"}}
+    parts = [{"type": "text", "text": "a~"}, picture, {"type": "text", "text": "|0"}]
+    user = {"role": "user", "name": "me"}
+    seen = asked(
+        model,
+        Request(
+            (
+                {"role": "system", "content": "s~|1"},
+                {**user, "content": "first~|1"},
+                {"role": "assistant", "content": None, "tool_calls": [{}]},
+                {**user, "content": parts},
+                {"role": "tool", "content": "t~|1"},
+            )
+        ),
+    ).messages
+    assert [one["content"] for one in seen] == [
+        r"s~\|1", r"first~\|1", None,
+        [picture, {"type": "text", "text": r"a~\|0~|_0.75;de"}], r"t~\|1",
+    ]  # fmt: skip
+    assert seen[3]["name"] == "me"
+    none = marked("verbose", ["Hallo"])
+    assert asked(none, Request(({**user, "content": [picture]},))).messages[0]["content"] == [
+        picture, {"type": "text", "text": ""},
+    ]  # fmt: skip
+    with pytest.raises(PomonaError, match="markers stand behind a user's message"):
+        asked(model, Request(({"role": "system", "content": "Hi"},)))
+
+
+REWARDED: list[tuple[str, str]] = []
+
+
+def reward(prompt: str, said: str) -> float:
+    REWARDED.append((prompt, said))
+    return 1.0
+
+
+def test_whoever_chooses_sees_no_lists(fake: Any) -> None:
+    def say(request: Request, index: int, heat: float) -> str:
+        return f"{index % 2};de|answer {index % 3}" if "|_" in str(request) else "1|2"
+
+    context = MarkersContext(TRAINED["compact"], {"lang": "de"})
+    for name in ("hedged5-xmbr", "hedged5-chops", "sample4-best", "sample3-vote"):
+        model = fake(say)
+        details = {"name": name, "language": "English"} if "xmbr" in name else {"name": name}
+        if "best" in name:
+            details["reward"] = f"{__name__}:reward"
+        plan = parse_strategy(details, trusted=True)
+        found = asyncio.run(answer(SAVE, model, plan, context=[context]))
+        texts = [one.text for one in found.candidates]
+        assert texts == [f"answer {at % 3}" for at in range(len(texts))]
+        chosen = {"length": ["short", "long"][found.chosen % 2], "lang": "de"}
+        assert found.notes["markers"] == {"given": {"lang": "de"}, "inferred": chosen}
+        prompts = [one.prompt for one, _, _ in model.made if one.prompt is not None]
+        assert all(one.endswith("~|_;de") and one.count("~|") == 1 for one in prompts)
+        if "xmbr" in name:
+            assert prompts[-1] == "Save\n\nAnswer in English.~|_;de"
+            evidence = found.notes["selection"]["evidence"]
+            assert evidence == [f"answer {at % 3}" for at in range(len(evidence))]
+        if "chops" in name:  # the model judges itself
+            judging = model.made[-1][0].messages[0]["content"]
+            assert "Save\n" in judging and "answer 1" in judging and "0;de" not in judging
+    assert {prompt for prompt, _ in REWARDED} == {"Save"}
+    assert {said for _, said in REWARDED} == {"answer 0", "answer 1", "answer 2"}
+    plain = forecast_answer([fake()], SAVE, parse_strategy("greedy"))
+    listed = forecast_answer([context.around(fake())], SAVE, parse_strategy("greedy"))
+    assert listed.prompt_tokens > plain.prompt_tokens
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"langu": "de"}, 'no marker "langu" — did you mean "lang"?'),
+        ({"length": "shrt"}, 'none of its values — did you mean "short"?'),
+        ({"quality": "good"}, "must be a number"),
+        ({"lang": "auto"}, 'has no "auto"'),
+    ],
+)
+def test_a_wrong_marker_is_told(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(PomonaError) as caught:
+        MarkersContext(TRAINED["compact"], values)
+    assert said in str(caught.value)
