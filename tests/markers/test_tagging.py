@@ -14,7 +14,7 @@ from pomona.cli import main
 from pomona.errors import PomonaError
 from pomona.markers import Taxonomy, apply, report, strip, tag, training_rows
 from pomona.markers.formats import code_types, formats
-from pomona.records import read
+from pomona.records import Records, TableSource, read
 
 OWN = """
 markers:
@@ -191,6 +191,9 @@ def test_batches_that_cannot_be_trained_on(change: dict[str, Any], said: str) ->
         ("tag in.jsonl --taxonomy own.yaml --columns quality=scor", 'did you mean "score"?'),
         ("tag in.jsonl --taxonomy own.yaml --columns tone=lang",
          'in.jsonl, row 1: "tone" from column "lang" is \'de\', which is none of its values'),
+        ("tag in.jsonl --taxonomy own.yaml --columns quality=-scor", 'did you mean "score"?'),
+        ("tag in.jsonl --taxonomy own.yaml --columns tone=-score",
+         '"tone" is no number, and "-score" turns numbers around — write tone=score'),
         ("tag in.jsonl --completion complet", 'did you mean "completion"?'),
         ("tag in.jsonl --completion score", "holds double, not text"),
         ("tag in.jsonl --taxonomy none.yaml", "no such taxonomy of markers"),
@@ -269,3 +272,30 @@ def test_formats_are_parsed() -> None:
     code = {"```py\nx\n```": "Python", "def f(a):\n  pass": "Python", "#include <x.h>": "C",
             "SELECT a FROM b": "SQL", "Hello": None}  # fmt: skip
     assert {text: kind for text, (kind, _) in zip(code, code_types([*code]), strict=True)} == code
+
+
+def test_quartiles_of_a_score_are_within_each_language_and_ties_share_one(here: Path) -> None:
+    scores: dict[str, list[float | None]] = {
+        "de": [8, 1, 2, 7, 3, 6, 4, 5], "fr": [0.0, 0.0, 0.0, 1.0, None, float("nan")],
+        "nl": [3, 3, 3, 3], "it": [1, 2, 3],
+    }  # fmt: skip
+    rows = [(lang, score) for lang, several in scores.items() for score in several]
+    langs, losses = [list(one) for one in zip(*rows, strict=True)]
+    table = pa.table({"lang": langs, "loss": losses, "completion": ["c"] * len(rows)})
+    found: dict[str, dict[str, list[str | None]]] = {}
+    for column in ("loss", "-loss"):
+        source = Records.of(TableSource(table))
+        out = tag(
+            source, f"{column.strip('-')}-{len(column)}.parquet", columns=[f"quality={column}"]
+        )
+        told = rows_of(here / out.outputs[0].path)
+        found[column] = {
+            lang: [row["marker_quality_bucket"] for row in told if row["lang"] == lang]
+            for lang in scores
+        }
+    assert found["loss"] == {
+        "de": ["1", "4", "4", "1", "3", "2", "3", "2"], "fr": ["3", "3", "3", "1", None, None],
+        "nl": [None] * 4, "it": [None] * 3,
+    }  # fmt: skip
+    assert found["-loss"]["de"] == ["4", "1", "1", "4", "2", "3", "2", "3"]
+    assert found["-loss"]["fr"] == ["2", "2", "2", "4", None, None]

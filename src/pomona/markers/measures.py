@@ -169,8 +169,9 @@ def buckets(
     values: pa.Array, names: list[str], edges: list[float] | None, groups: pa.Array | None
 ) -> pa.Array:
     """The name of each value's bucket: the edge is the least value of the next. Without edges the
-    quantiles of each group, the largest values in the first; null where a group has fewer rows
-    than there are buckets, or the value or the group is not known.
+    quantiles of each group, the largest values in the first, equal values in one; null where a
+    group has fewer rows than there are buckets or one value alone, or the value or the group is not
+    known.
     """
     numbers = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
     known = np.isfinite(numbers)
@@ -188,8 +189,9 @@ def buckets(
         order = order[known[order] & (codes[order] >= 0)]
         starts = np.flatnonzero(np.diff(codes[order], prepend=-2))
         for rows in np.split(order, starts[1:]):
-            if len(rows) >= len(names):
-                cuts = np.quantile(numbers[rows], np.arange(1, len(names)) / len(names))
-                below = np.searchsorted(cuts, numbers[rows], side="right")
-                bucket[rows] = len(names) - 1 - below
+            _, place, counts = np.unique(numbers[rows], return_inverse=True, return_counts=True)
+            if len(rows) >= len(names) and len(counts) > 1:
+                # Where the middle of each value's rows is, from the end, in halves of a row.
+                middle = 2 * (len(rows) - np.cumsum(counts)) + counts
+                bucket[rows] = (len(names) * middle // (2 * len(rows)))[place]
     return pa.array(names).take(pa.array(bucket, mask=bucket < 0))

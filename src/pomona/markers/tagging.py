@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -61,7 +62,8 @@ def tag(
             there is first, when left out.
         completion: Column of the texts that are tagged; completion, answer, translation, response
             or text, whichever there is first, when left out.
-        columns: MARKER=COLUMN: what says a marker, instead of what the taxonomy names.
+        columns: MARKER=COLUMN: what says a marker, instead of what the taxonomy names;
+            MARKER=-COLUMN where less is better, as of a perplexity.
         tokenizer: Model or tokenizer.json that counts tokens; without one they are not known.
         model: URI of a model that is asked about markers whose values have definitions.
         store: SQLite file that keeps what the model says; OUT.answers.db when left out.
@@ -83,7 +85,7 @@ def tag(
     sources = {name: given.get(name) or one.column for name, one in told.markers.items()}
     for name, column in sources.items():
         if column is not None and (name in given or told.markers[name].measure is None):
-            records.require(column)
+            _require(records, name, told.markers[name], column)
     read_from = [str(taxonomy)] if isinstance(taxonomy, str | Path) and taxonomy != PAPER else []
     with Results(
         {"--out": out}, inputs=[*records.paths, *read_from], stamps=lambda: stamp(records.paths),
@@ -172,8 +174,8 @@ class _Work:
         marker, n = self.taxonomy.markers[name], self.table.num_rows
         tag = self.found[name] = _Tag.empty(n, type_of(marker))
         column = sources[name]
-        if column is not None and column in self.table.column_names:
-            values = self._said(name, marker, column)
+        if column is not None and (found := _turned(self.table.column_names, column)):
+            values = self._said(name, marker, *found)
             tag.fill(values, pa.nulls(n, pa.float64()), "column")
         if marker.of is not None:
             self._bucket(name, marker, tag, sources)
@@ -187,7 +189,7 @@ class _Work:
             self.unknown[name] = measured if marker.measure else none
         return tag
 
-    def _said(self, name: str, marker: Marker, column: str) -> pa.Array:
+    def _said(self, name: str, marker: Marker, column: str, sign: int) -> pa.Array:
         """What a column says. Raises PomonaError with the row of a value outside the taxonomy."""
         cells = self.table[column].combine_chunks()
         texts = as_text(cells)
@@ -196,7 +198,7 @@ class _Work:
         for text in coded.dictionary.to_pylist():
             value: Any = None if text is None or not text.strip() else text.strip()
             if value is not None and marker.kind in ("integer", "float"):
-                value = _number(value)
+                value = _number(value, sign)
             if value is not None and (wrong := marker.wrong(value)) is not None:
                 row = pc.index(texts, text).as_py() + 1
                 place = f"{self.where}, row {row}"
@@ -285,11 +287,30 @@ def _spread(values: pa.Array, rows: pa.Array, open_: pa.Array) -> pa.Array:
     return values.take(pa.array(place, mask=place < 0))
 
 
-def _number(text: str) -> float | str:
+def _number(text: str, sign: int) -> float | str | None:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         return text
+    return None if math.isnan(number) else sign * number
+
+
+def _turned(columns: Sequence[str], column: str) -> tuple[str, int] | None:
+    """The column, and -1 where it is written `-COLUMN`: the less, the better."""
+    if column in columns:
+        return column, 1
+    name = column.removeprefix("-")
+    return (name, -1) if name in columns else None
+
+
+def _require(records: Records, name: str, marker: Marker, column: str) -> None:
+    """Raise PomonaError where there is no such column, or what is no number is turned."""
+    found = _turned(records.column_names, column)
+    if found is None:
+        records.require(column.removeprefix("-"))
+    elif found[1] < 0 and marker.kind not in ("float", "integer"):
+        message = f'"{name}" is no number, and "{column}" turns numbers around'
+        raise PomonaError(message, where="--columns", remedy=f"write {name}={found[0]}")
 
 
 def _columns(given: Sequence[str], taxonomy: Taxonomy) -> dict[str, str]:
