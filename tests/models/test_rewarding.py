@@ -13,7 +13,75 @@ import pytest
 
 from pomona.errors import PomonaError
 from pomona.models import ModelError
-from pomona.models.http import RewardModel
+from pomona.models.http import Judged, RewardModel
+
+
+def lengths(texts: list[str]) -> list[int]:
+    """Of the answers, which are what follows the last "A:"."""
+    return [len(text.rsplit("A:")[-1]) for text in texts]
+
+
+def classified(body: dict[str, Any]) -> tuple[int, Any]:
+    """vLLM's /classify, and SGLang's /v1/classify: a conversation, or texts."""
+    told = body.get("messages")
+    texts = [told[1]["content"]] if told else body["input"]
+    data = [
+        {"index": at, "label": "LABEL_0", "probs": [float(size)], "num_classes": 1}
+        for at, size in enumerate(lengths(texts))
+    ]
+    usage = {"prompt_tokens": 10 * len(texts), "total_tokens": 10 * len(texts)}
+    return 200, {"object": "list", "data": data[::-1], "usage": usage}
+
+
+def pooled(body: dict[str, Any]) -> tuple[int, Any]:
+    """vLLM's /pooling, of a model that rewards each token."""
+    roles = [turn["role"] for turn in body["messages"]]
+    size = len(body["messages"][1]["content"])
+    data = [[0.5]] * 4 + [[float(size)]] if roles == ["user", "assistant"] else []
+    return 200, {"data": [{"index": 0, "object": "pooling", "data": data}], "usage": {}}
+
+
+def scored(body: dict[str, Any]) -> tuple[int, Any]:
+    """vLLM's /score."""
+    assert body["text_1"] == "why?"
+    data = [{"index": at, "score": float(len(text))} for at, text in enumerate(body["text_2"])]
+    usage = {"prompt_tokens": 33, "total_tokens": 33, "completion_tokens": 0}
+    return 200, {"data": data, "usage": usage}
+
+
+def native(body: dict[str, Any]) -> tuple[int, Any]:
+    """SGLang's /classify: texts alone, answered as a list."""
+    if "text" not in body:
+        return 400, {"error": {"message": "text, input_ids, and image cannot all be None."}}
+    return 200, [
+        {"embedding": [float(size)], "meta_info": {"id": "1", "prompt_tokens": 7}}
+        for size in lengths(body["text"])
+    ]
+
+
+def odd(body: dict[str, Any]) -> tuple[int, Any]:
+    """A model that is none of rewards: two classes."""
+    return 200, {"data": [{"index": 0, "probs": [0.4, 0.6]}] * len(body["input"])}
+
+
+def odder(body: dict[str, Any]) -> tuple[int, Any]:
+    """No form at all."""
+    shapes: dict[str, Any] = {"a": {"data": [{"index": 0, "probs": ["high"]}]}, "b": {"data": 3}}
+    return 200, shapes.get(body["input"][0], {"choices": []})
+
+
+FORMS = {
+    "/vllm/classify": classified,
+    "/vllm/pooling": pooled,
+    "/vllm/score": scored,
+    "/sglang/classify": native,
+    "/sglang/rerank": lambda body: (
+        200,
+        [{"score": len(text), "index": at} for at, text in enumerate(body["documents"])][::-1],
+    ),
+    "/odd/classify": odd,
+    "/odder/classify": odder,
+}
 
 
 class Rewarder(BaseHTTPRequestHandler):
@@ -38,6 +106,8 @@ class Rewarder(BaseHTTPRequestHandler):
             self._send(200, {"results": sorted(scores, key=lambda row: -row["relevance_score"])})
         elif self.path == "/short":
             self._send(200, {"scores": [1]})
+        elif self.path in FORMS:
+            self._send(*FORMS[self.path](body))
         else:
             self._send(200, {"scores": [len(text) for text in body["answers"]]})
 
@@ -65,9 +135,13 @@ def address() -> Iterator[str]:
 
 
 async def rewards(address: str, prompt: str, answers: list[str]) -> list[float]:
-    model = RewardModel(address)
+    return (await judge(address, prompt, answers)).scores
+
+
+async def judge(address: str, prompt: str, answers: list[str], whole: str | None = None) -> Judged:
+    model = RewardModel(address, whole=whole)
     try:
-        return await model.scores(prompt, answers)
+        return await model.judge(prompt, answers)
     finally:
         await model.close()
 
@@ -78,6 +152,51 @@ def test_every_answer_gets_its_reward(address: str, path: str) -> None:
     asked = Rewarder.asked[-1]
     assert asked["model"] == "rm"
     assert asked.get("prompt", asked.get("query")) == "why?"
+
+
+WHOLE = "Q: {prompt} A:{answer}"
+
+
+@pytest.mark.parametrize(
+    ("path", "whole", "tokens", "requests"),
+    [
+        ("/vllm/classify", None, 30, 3),
+        ("/vllm/classify", WHOLE, 30, 1),
+        ("/vllm/pooling", None, None, 3),
+        ("/vllm/score", None, 33, 1),
+        ("/sglang/classify", WHOLE, 21, 1),
+        ("/sglang/rerank", None, None, 1),
+    ],
+)
+def test_servers_are_asked_in_their_own_forms(
+    address: str, path: str, whole: str | None, tokens: int | None, requests: int
+) -> None:
+    before = len(Rewarder.asked)
+    judged = asyncio.run(judge(address + path, "why?", ["a", "ccc", "bb"], whole))
+    assert judged.scores == [1, 3, 2] and len(Rewarder.asked) == before + requests
+    assert judged.estimated == (tokens is None) and judged.tokens == (tokens or judged.tokens) > 0
+
+
+@pytest.mark.parametrize(
+    ("path", "answer", "told"),
+    [
+        ("/odd/classify", "a", "a reward is one number, not 2"),
+        ("/odder/classify", "a", r"data\[0\].probs\[0\] must be a number, not .high"),
+        ("/odder/classify", "b", "data must be a list, not 3"),
+        ("/odder/classify", "c", 'it has neither "results" nor "data"'),
+        ("/sglang/classify", None, "status 400: text, input_ids"),
+    ],
+)
+def test_other_forms_are_errors(address: str, path: str, answer: str | None, told: str) -> None:
+    whole = "{answer}" if answer else None
+    with pytest.raises(ModelError, match=told):
+        asyncio.run(judge(address + path, "why?", [answer or "a"], whole))
+
+
+def test_templates_of_prompt_and_answer_are_checked(address: str) -> None:
+    for whole, told in (("{prompt}", r"has no \{answer\}"), ("{anwser}", "no place for 'anwser'")):
+        with pytest.raises(PomonaError, match=told):
+            RewardModel(address + "/classify", whole=whole)
 
 
 def test_answers_without_scores_are_errors(address: str) -> None:

@@ -13,12 +13,14 @@ if TYPE_CHECKING:
         NoBatches as NoBatches,
         Single as Single,
     )
-    from pomona.models.http.model import HttpModel as HttpModel, RewardModel as RewardModel
+    from pomona.models.http.model import HttpModel as HttpModel
+    from pomona.models.http.rewards import Judged as Judged, RewardModel as RewardModel
 
 __getattr__, __dir__ = lazily(
     __name__,
     {
         "batches": "BatchState HttpBatches NoBatches Single",
-        "model": "HttpModel RewardModel",
+        "model": "HttpModel",
+        "rewards": "Judged RewardModel",
     },
 )

@@ -52,7 +52,6 @@ class HttpClient:
         answer = await self.post_any(path, body)
         if not isinstance(answer, dict):
             raise TransientError(f"the answer is not a JSON object: {str(answer)[:200]}")
-        _refuse_error(answer)
         return answer
 
     async def get(self, path: str) -> Any:
@@ -61,7 +60,10 @@ class HttpClient:
 
     async def post_any(self, path: str, body: Mapping[str, Any]) -> Any:
         """The JSON value that the server answers."""
-        return await self._answer("POST", path, **_sent(body))
+        answer = await self._answer("POST", path, **_sent(body))
+        if isinstance(answer, dict):
+            _refuse_error(answer)
+        return answer
 
     async def upload(self, path: str, name: str, lines: bytes, **fields: str) -> Any:
         """The JSON value that the server answers to a file of JSON lines called `name`, with the

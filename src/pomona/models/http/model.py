@@ -1,4 +1,4 @@
-"""Models behind any OpenAI-compatible server, and reward models."""
+"""Models behind any OpenAI-compatible server."""
 
 from __future__ import annotations
 
@@ -38,8 +38,6 @@ from pomona.models.http.choices import (
 )
 from pomona.models.http.client import (
     HttpClient,
-    Place,
-    Section,
     Vectors,
     checked,
     malformed,
@@ -414,77 +412,3 @@ def _key_for(host: str) -> str | None:
         or (os.environ.get("OPENAI_API_KEY") if host == _OPENAI else None)
         or None
     )
-
-
-class Rank(Section):
-    """What a reranker gives one document."""
-
-    index: Place
-    relevance_score: float
-
-
-class Ranks(Section):
-    """The answer of a reranker."""
-
-    results: list[Rank]
-
-
-class Scores(Section):
-    """The answer of a reward model."""
-
-    scores: list[float]
-
-
-class RewardModel:
-    """A reward model at `http(s)://HOST/PATH`, or `…#MODEL` where the server wants a name.
-
-    A path that ends in `/rerank` is asked as rerankers are (vLLM, llama.cpp, Jina: query, documents
-    → results with index and relevance_score). Any other gets `{"prompt": …, "answers": […]}` and
-    answers `{"scores": […]}`. POMONA_API_KEY is sent where it is set. Belongs to one event loop.
-    Raises PomonaError when the address names no path.
-    """
-
-    def __init__(
-        self,
-        address: str,
-        *,
-        timeout: float = 120.0,
-        concurrency: int = 1,
-        policy: RetryPolicy | None = None,
-    ) -> None:
-        self.address = address
-        self._url, _, self._model = address.partition("#")
-        base, _, self._path = self._url.rpartition("/")
-        if base.count("/") < 2:
-            remedy = "write http://HOST/PATH of the reward model"
-            raise PomonaError("names no path", where=address, remedy=remedy)
-        self._policy = policy or RetryPolicy()
-        key = os.environ.get("POMONA_API_KEY") or None
-        self._client = HttpClient(base + "/", key=key, timeout=timeout, connections=concurrency)
-
-    async def scores(self, prompt: str, answers: Sequence[str]) -> list[float]:
-        """The reward of each answer, from one request. A ModelError when all retries failed or the
-        server does not score every answer.
-        """
-        rerank, url = self._path == "rerank", self._url
-        names = ("query", "documents") if rerank else ("prompt", "answers")
-        body: dict[str, Any] = dict(zip(names, (prompt, list(answers)), strict=True))
-        if self._model:
-            body["model"] = self._model
-        answer = await retrying(
-            lambda: self._client.post(self._path, body), self._policy, where=url, key=prompt
-        )
-        if rerank:
-            ranks = checked(answer, Ranks, url).results
-            scored = {rank.index: rank.relevance_score for rank in ranks}
-            scores = [scored[at] for at in range(len(answers)) if at in scored]
-        else:
-            scores = checked(answer, Scores, url).scores
-        if len(scores) != len(answers):
-            message = f"{len(scores)} scores for {len(answers)} answers"
-            raise ModelError(message, status=502, where=url)
-        return scores
-
-    async def close(self) -> None:
-        """Close all connections."""
-        await self._client.close()

@@ -18,11 +18,12 @@ _ROW_FAULTS = frozenset({400, 413, 422})  # what is wrong with a row, and not wi
 
 class HttpReward(PaidReward):
     """What a server's reward model gives an answer, see `pomona.models.http.RewardModel`; the
-    answers of a row go in one request.
+    answers of a row go in one request, where the server takes several.
 
-    prompt: a template of what the model is shown as the prompt. store: the file that keeps the
-    numbers. Requests that fail are tried again as the server asks; a row that fails after that is
-    NaN and a failure, and so are all that follow five such in a row, which are not asked.
+    prompt: a template of what the model is shown as the prompt. whole: of prompt and answer, with
+    {prompt} and {answer}, for servers that put no chat template to them. store: the file that keeps
+    the numbers. Requests that fail are tried again as the server asks; a row that fails after that
+    is NaN and a failure, and so are all that follow five such in a row, which are not asked.
     Raises PomonaError for an address without a path and a template that cannot be filled.
     """
 
@@ -33,6 +34,7 @@ class HttpReward(PaidReward):
         url: str,
         prompt: str = "{text}",
         *,
+        whole: str | None = None,
         store: Path | None = None,
         concurrency: int = 4,
         timeout: float = 120.0,
@@ -41,13 +43,14 @@ class HttpReward(PaidReward):
         super().__init__(store)
         require("httpx", extra="serve")
         check_prompt(prompt, self.name)
-        self._url, self._prompt = url, prompt
+        self._url, self._prompt, self._whole = url, prompt, whole
         self._concurrency, self._timeout, self._policy = concurrency, timeout, policy
 
     @property
     def signature(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
         """See `Reward`."""
-        return f"http|{self._url}|{self._prompt}|version:1"
+        whole = "" if self._whole is None else f"|{self._whole}"
+        return f"http|{self._url}|{self._prompt}{whole}|version:1"
 
     def key(self, candidate: Candidate) -> bytes:
         """See `PaidReward`."""
@@ -62,11 +65,16 @@ class HttpReward(PaidReward):
     async def _judged(self, rows: Sequence[Sequence[Candidate]]) -> dict[bytes, str]:
         from pomona.models.http import RewardModel
 
-        size = self._concurrency
-        model = RewardModel(self._url, timeout=self._timeout, concurrency=size, policy=self._policy)
-        places, failures = asyncio.Semaphore(size), list[ModelError]()
+        model = RewardModel(
+            self._url,
+            whole=self._whole,
+            timeout=self._timeout,
+            concurrency=self._concurrency,
+            policy=self._policy,
+        )
+        places, failures = asyncio.Semaphore(self._concurrency), list[ModelError]()
 
-        async def row(several: Sequence[Candidate]) -> dict[bytes, str]:
+        async def judged(several: Sequence[Candidate]) -> dict[bytes, str]:
             async with places:
                 if len(failures) >= _FAILURES:
                     last = f"{_FAILURES} requests in a row failed, the last: {failures[-1]}"
@@ -85,7 +93,9 @@ class HttpReward(PaidReward):
             return {}
 
         try:
-            told = await together([row(several) for several in rows])
+            if model.one_by_one:  # one that fails takes no other with it
+                rows = [[one] for row in rows for one in row]
+            told = await together([judged(several) for several in rows])
         finally:
             await model.close()
         return {key: why for each in told for key, why in each.items()}

@@ -74,9 +74,15 @@ class ServedSpec(RewardSpec):
     """A server's reward model."""
 
     url: Text
-    """http(s)://HOST/PATH, or …#MODEL where the server wants a model's name."""
+    """http(s)://HOST/PATH, or …#MODEL where the server wants a model's name. The end of the path
+    says what is sent: /rerank, /score, /classify, /pooling, or anything else.
+    """
     prompt: Text = "{text}"
     """What it is shown as the prompt: a template with {text}, {source_lang} and {lang}."""
+    whole: Text | None = None
+    """Template of prompt and answer in one text, with {prompt} and {answer}, for /classify and
+    /pooling of servers that put no chat template to a conversation.
+    """
     concurrency: Annotated[int, Field(ge=1)] = 4
     """Requests at once; a row with all its answers is one."""
     timeout: Weight = 120.0
@@ -189,8 +195,14 @@ def _made(
     if isinstance(spec, ServedSpec):
         from pomona.synth.rewards.served import HttpReward
 
-        size, timeout = spec.concurrency, spec.timeout
-        return HttpReward(spec.url, spec.prompt, store=store, concurrency=size, timeout=timeout)
+        return HttpReward(
+            spec.url,
+            spec.prompt,
+            whole=spec.whole,
+            store=store,
+            concurrency=spec.concurrency,
+            timeout=spec.timeout,
+        )
     if isinstance(spec, FunctionSpec):
         return Function(spec.name)
     if isinstance(spec, ComparedSpec):
