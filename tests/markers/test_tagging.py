@@ -195,7 +195,7 @@ def test_batches_that_cannot_be_trained_on(change: dict[str, Any], said: str) ->
         ("tag in.jsonl --taxonomy own.yaml --columns tone=-score",
          '"tone" is no number, and "-score" turns numbers around — write tone=score'),
         ("tag in.jsonl --completion complet", 'did you mean "completion"?'),
-        ("tag in.jsonl --completion score", "holds double, not text"),
+        ("tag in.jsonl --completion score", "holds double, neither text nor messages"),
         ("tag in.jsonl --taxonomy none.yaml", "no such taxonomy of markers"),
         ("apply in.jsonl --taxonomy own.yaml", "has no columns of markers"),
         ("apply t.jsonl", 'has no column "marker_quality'),

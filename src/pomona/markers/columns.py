@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from pomona.errors import PomonaError
+from pomona.markers.chats import is_chat
 from pomona.markers.taxonomy import Marker, Taxonomy
 from pomona.records import Records, Where, as_records, read
 
@@ -16,6 +17,7 @@ BY, SURE = "_by", "_sure"
 _KINDS = {"float": pa.float64(), "integer": pa.int64()}
 PROMPTS = ("prompt", "english", "question", "instruction")
 COMPLETIONS = ("completion", "answer", "translation", "response", "text")
+CHATS = ("messages", "conversations")
 
 
 def opened(inputs: Where | Records | pa.Table) -> Records:
@@ -67,8 +69,33 @@ def text_column(records: Records, name: str | None, usual: Sequence[str], option
         where, remedy = str(records.source.where), f"name it: --{option} COLUMN"
         raise PomonaError(f"has no column {', '.join(usual)}", where=where, remedy=remedy)
     kind = records.require(name).schema.field(name).type
-    if not pa.types.is_string(kind):
-        message = f'column "{name}" holds {kind}, not text'
+    if not holds_text(kind):
+        message = f'column "{name}" holds {_shown(kind)}, neither text nor messages'
         remedy = f"name another: --{option} COLUMN"
         raise PomonaError(message, where=str(records.source.where), remedy=remedy)
     return name
+
+
+def text_columns(
+    records: Records, prompt: str | None, completion: str | None
+) -> tuple[str | None, str]:
+    """The columns of prompts, None where there is none, and of answers: those that are named, else
+    the first of the usual ones. Of whole conversations both are one.
+    """
+    answers = text_column(records, completion, (*COMPLETIONS, *CHATS), "completion")
+    kinds = {field.name: field.type for field in records.schema}
+    if prompt is None:
+        usual = [one for one in PROMPTS if one in kinds and holds_text(kinds[one])]
+        if is_chat(kinds[answers]) and (answers in CHATS or not usual):
+            return answers, answers
+        prompt = next(iter(usual), None)
+    return (None if prompt is None else text_column(records, prompt, (), "prompt")), answers
+
+
+def holds_text(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds texts or conversations."""
+    return pa.types.is_string(kind) or is_chat(kind)
+
+
+def _shown(kind: pa.DataType) -> str:
+    return "lists" if pa.types.is_list(kind) else str(kind)

@@ -13,6 +13,7 @@ import pyarrow.compute
 from pomona._version import __version__
 from pomona.documents import parse_json
 from pomona.errors import PomonaError
+from pomona.markers.chats import Side, texts_of
 from pomona.markers.columns import BY, FORM, PREFIX, SURE, opened, tagged
 from pomona.markers.measures import token_counter
 from pomona.markers.training import bare_rows
@@ -116,8 +117,13 @@ def _cost(records: Records, tokenizer: str) -> dict[str, float]:
         raise PomonaError("has no rows", where=where, remedy=remedy)
     told, bare = parse_json(table[FORM][0].as_py().encode(), where), bare_rows(table, [])
     found: dict[str, float] = {}
-    for name, kind in (("prompt", "prompt"), ("answer", "completion")):
-        texts = [rows[told[kind]].to_pylist() for rows in (bare, table)]
+    sides: tuple[tuple[Side, str], ...] = (("prompt", "prompt"), ("answer", "completion"))
+    for name, kind in sides:
+        alone = name == "prompt" and told["prompt"] != told["completion"]
+        texts = [
+            texts_of(rows[told[kind]].combine_chunks(), name, alone=alone).to_pylist()
+            for rows in (bare, table)
+        ]
         without, with_ = (sum(count(several)) / len(several) for several in texts)
         found |= {name: without, f"{name}_list": with_ - without}
     whole = found["prompt"] + found["answer"]

@@ -73,11 +73,16 @@ def attach(prompt: str, values: Mapping[str, Value], taxonomy: Taxonomy, form: F
 
 def detach(prompt: str, form: Form) -> str:
     """The prompt as it was before `attach`. It needs no taxonomy."""
+    return unescape(cut(prompt, form), form)
+
+
+def cut(prompt: str, form: Form) -> str:
+    """The prompt without the list behind it, still escaped."""
     if form == "verbose":
         at = prompt.rfind(f" {OPEN} ") if prompt.endswith(CLOSE) else -1
     else:
         at = prompt.rfind(SIGN)
-    return unescape(prompt if at < 0 else prompt[:at], form)
+    return prompt if at < 0 else prompt[:at]
 
 
 def read_answer(text: str, taxonomy: Taxonomy, form: Form) -> tuple[dict[str, Value] | None, str]:

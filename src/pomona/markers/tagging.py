@@ -6,6 +6,7 @@ import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,14 @@ import pyarrow.compute
 from pomona.answers import ModelOrUri
 from pomona.answers.categories import Labelled, label_rows
 from pomona.errors import PomonaError
+from pomona.markers.chats import texts_of
 from pomona.markers.columns import (
     BY,
-    COMPLETIONS,
     FORM,
-    PROMPTS,
     SURE,
     fields,
     opened,
-    text_column,
+    text_columns,
     type_of,
 )
 from pomona.markers.measures import Measured, Texts, buckets, token_counter
@@ -60,8 +60,9 @@ def tag(
         taxonomy: YAML file of markers, or "paper": the 13 of Treasure Hunt.
         prompt: Column of what is answered; prompt, english, question or instruction, whichever
             there is first, when left out.
-        completion: Column of the texts that are tagged; completion, answer, translation, response
-            or text, whichever there is first, when left out.
+        completion: Column of the texts that are tagged; completion, answer, translation, response,
+            text, messages or conversations, whichever there is first, when left out. Of messages
+            it is the last answer, and its prompt the last of a user before it.
         columns: MARKER=COLUMN: what says a marker, instead of what the taxonomy names;
             MARKER=-COLUMN where less is better, as of a perplexity.
         tokenizer: Model or tokenizer.json that counts tokens; without one they are not known.
@@ -77,11 +78,7 @@ def tag(
     where = str(records.source.where)
     _refuse_tagged(records, told)
     given = _columns(columns, told)
-    texts = text_column(records, completion, COMPLETIONS, "completion")
-    own = [one.name for one in records.schema if pa.types.is_string(one.type)]
-    usual = [one for one in PROMPTS if one in own]
-    known = prompt is not None or bool(usual)
-    prompts = text_column(records, prompt, usual, "prompt") if known else None
+    prompts, texts = text_columns(records, prompt, completion)
     sources = {name: given.get(name) or one.column for name, one in told.markers.items()}
     for name, column in sources.items():
         if column is not None and (name in given or told.markers[name].measure is None):
@@ -154,6 +151,19 @@ class _Work:
     unknown: dict[str, str] = field(default_factory=dict)
     found: dict[str, _Tag] = field(default_factory=dict)
 
+    @cached_property
+    def answers(self) -> pa.Array:
+        """The texts that are tagged."""
+        return texts_of(self.table[self.texts].combine_chunks(), "answer")
+
+    @cached_property
+    def questions(self) -> pa.Array | None:
+        """What they answer."""
+        if self.prompts is None:
+            return None
+        column, alone = self.table[self.prompts].combine_chunks(), self.prompts != self.texts
+        return texts_of(column, "prompt", alone=alone)
+
     def tags(self, sources: Mapping[str, str | None]) -> pa.Table:
         """The rows with their tags."""
         for name in sources:
@@ -209,8 +219,7 @@ class _Work:
     def _measure(
         self, name: str, marker: Marker, tag: _Tag, sources: Mapping[str, str | None]
     ) -> None:
-        texts = self.table[self.texts].combine_chunks()
-        prompts = None if self.prompts is None else self.table[self.prompts].combine_chunks()
+        texts, prompts = self.answers, self.questions
         measure = str(marker.measure)
         open_ = tag.values.is_null()
         rows = pc.indices_nonzero(open_)
@@ -259,7 +268,9 @@ class _Work:
             return
         open_ = tag.values.is_null()
         rows = pc.indices_nonzero(open_)
-        part = Records.of(TableSource(self.table.take(rows), self.where))
+        place = self.table.column_names.index(self.texts)
+        table = self.table.set_column(place, self.texts, self.answers)
+        part = Records.of(TableSource(table.take(rows), self.where))
         with tempfile.TemporaryDirectory(prefix="pomona-") as folder:
             try:
                 made = label_rows(

@@ -16,28 +16,33 @@ from numpy.typing import NDArray
 from pomona.documents import parse_json
 from pomona.errors import PomonaError
 from pomona.files import json_text
+from pomona.markers.attached import (
+    bare_answers,
+    bare_prompts,
+    listed_answers,
+    listed_prompts,
+    replaced,
+)
+from pomona.markers.chats import Side, texts_of
 from pomona.markers.columns import (
     BY,
-    COMPLETIONS,
     FORM,
     PREFIX,
     PROMPTS,
     SURE,
+    holds_text,
     opened,
     tagged,
     text_column,
+    text_columns,
     type_of,
 )
 from pomona.markers.lists import (
     CLOSE,
     END,
     OPEN,
-    SIGN,
     Form,
-    bare_answer,
     code,
-    detach,
-    escape,
     verbose,
 )
 from pomona.markers.taxonomy import PAPER, Taxonomy, read_taxonomy
@@ -48,8 +53,7 @@ from pomona.workspace import stamp
 pc: Any = pyarrow.compute  # its stubs lack most functions
 
 
-_SIGNS = {"verbose": OPEN[1:-1], "compact": "|"}  # no text without these needs escaping
-_FORMS = tuple(_SIGNS)
+_FORMS = ("verbose", "compact")
 
 
 Batch = TypeVar("Batch", pa.Table, Mapping[str, Sequence[Any]])
@@ -98,15 +102,16 @@ def training_rows(
     keys = (prompt, completion) if id is None else (id,)
     columns = [*dict.fromkeys((prompt, completion, *keys))]
     table = _table(rows, [*columns, *(PREFIX + name for name in taxonomy.listed), FORM])
-    _require(table, taxonomy, columns)
+    _require(table, taxonomy, prompt, completion, columns)
     parts = {name: _parts(table, taxonomy, name, form) for name in taxonomy.listed}
     draws = _Draws.of(table, keys, seed, epoch)
     behind = draws.shown(parts, dataset_dropout, sample_dropout, taxonomy, form)
-    done = {prompt: _prompts(table[prompt].combine_chunks(), behind, form)}
+    alone = prompt != completion
+    done = {prompt: listed_prompts(table[prompt].combine_chunks(), behind, form, alone)}
     says: dict[str, Any] = {"form": form, "prompt": prompt, "completion": completion}
     if answers:
-        texts, end = table[completion].combine_chunks(), " " if form == "verbose" else END
-        done[completion] = _joined(_lists(parts, taxonomy, form), end, texts)
+        texts = table[completion].combine_chunks() if alone else done[prompt]
+        done[completion] = listed_answers(texts, _lists(parts, taxonomy, form), form, alone)
     else:
         says["answers"] = False
     done[FORM] = pa.array([json.dumps(says)] * table.num_rows, pa.string())
@@ -137,7 +142,9 @@ def _array(name: str, values: Sequence[Any]) -> pa.Array:
         raise PomonaError(message, remedy=remedy) from error
 
 
-def _require(table: pa.Table, taxonomy: Taxonomy, columns: Sequence[str]) -> None:
+def _require(
+    table: pa.Table, taxonomy: Taxonomy, prompt: str, completion: str, columns: Sequence[str]
+) -> None:
     """Raise PomonaError for a column that is missing, a text that is null, and lists that are there
     already.
     """
@@ -152,14 +159,19 @@ def _require(table: pa.Table, taxonomy: Taxonomy, columns: Sequence[str]) -> Non
         if PREFIX + name not in table.column_names:
             remedy = "tag the rows with this taxonomy: pomona markers tag"
             raise PomonaError(f'the rows have no column "{PREFIX}{name}"', remedy=remedy)
-    for column in columns[:2]:
-        if not pa.types.is_string(table[column].type):
-            remedy = "name a column of texts"
-            raise PomonaError(f'"{column}" holds {table[column].type}, not text', remedy=remedy)
-        if table[column].null_count:
-            row = pc.index(table[column].is_null(), True).as_py() + 1
+    sides: tuple[tuple[Side, str], ...] = (("prompt", prompt), ("answer", completion))
+    for side, column in sides:
+        kind = table[column].type
+        if not holds_text(kind):
+            remedy = "name a column of texts or of messages"
+            raise PomonaError(f'"{column}" holds {kind}, not text', remedy=remedy)
+        alone = side == "prompt" and prompt != completion
+        texts = texts_of(table[column].combine_chunks(), side, alone=alone)
+        if texts.null_count:
+            row = pc.index(texts.is_null(), True).as_py() + 1
+            wrong = "is null" if pa.types.is_string(kind) else f"has no {side}"
             remedy = "leave out rows without a text"
-            raise PomonaError(f'"{column}" is null', where=f"row {row}", remedy=remedy)
+            raise PomonaError(f'"{column}" {wrong}', where=f"row {row}", remedy=remedy)
 
 
 def apply(
@@ -189,7 +201,8 @@ def apply(
         prompt: Column of prompts; the first of prompt, english, question and instruction when left
             out.
         completion: Column of answers; the first of completion, answer, translation, response and
-            text when left out.
+            text when left out. Lists of messages have both: the last answer, and the last of a
+            user before it.
         id: Column that names rows, by which it is drawn what a prompt shows; "id" where there is
             one, else the texts themselves.
         form: verbose, as in the paper, or compact, a few characters.
@@ -219,8 +232,8 @@ def apply(
     if missing:
         where, remedy = str(records.source.where), "tag the rows with this taxonomy"
         raise PomonaError(f'has no column "{PREFIX}{missing[0]}"', where=where, remedy=remedy)
-    prompt = text_column(records, prompt, PROMPTS, "prompt")
-    completion = text_column(records, completion, COMPLETIONS, "completion")
+    prompt, completion = text_columns(records, prompt, completion)
+    prompt = prompt or text_column(records, prompt, PROMPTS, "prompt")
     if id is None and "id" in records.column_names:
         id = "id"
     records.require(*([] if id is None else [id]))
@@ -272,19 +285,23 @@ def _bare(table: pa.Table, told: str, rows: pa.Array) -> pa.Table:
     form, columns = said.get("form"), [said.get("prompt"), said.get("completion")]
     if form not in _FORMS or not all(name in table.column_names for name in columns):
         raise PomonaError(wrong, remedy=remedy)
-    texts, listed = table[columns[1]].combine_chunks(), said.get("answers", True)
+    texts, listed = (
+        texts_of(table[columns[1]].combine_chunks(), "answer"),
+        said.get("answers", True),
+    )
+    alone = columns[0] != columns[1]
     mark = CLOSE if form == "verbose" else END
     there = pc.match_substring(texts, mark).fill_null(False)
     if listed and (row := pc.index(pc.and_not(rows, there), True).as_py()) >= 0:
         message = f'"{columns[1]}" does not begin with a list of markers'
         raise PomonaError(message, where=f"row {row + 1}", remedy=remedy)
-    undo: list[tuple[Callable[[str], str], str]] = [
-        (lambda text: detach(text, form), _SIGNS[form]),
-        (lambda text: bare_answer(text, form), ""),
+    undo: list[Callable[[pa.Array], pa.Array]] = [
+        lambda texts: bare_prompts(texts, form, alone),
+        lambda texts: bare_answers(texts, form, alone),
     ]
-    for column, (one, sign) in zip(columns, undo if listed else undo[:1], strict=False):
+    for column, one in zip(columns, undo if listed else undo[:1], strict=False):
         texts = table[column].combine_chunks()
-        done = pc.replace_with_mask(texts, rows, _mapped(texts.filter(rows), one, sign))
+        done = replaced(texts, rows, one(texts.filter(rows)))
         table = table.set_column(table.schema.get_field_index(column), column, done)
     return table
 
@@ -351,26 +368,6 @@ def _lists(parts: Mapping[str, pa.Array], taxonomy: Taxonomy, form: Form) -> pa.
     columns = [part.fill_null(code(taxonomy.markers[name], None)) for name, part in parts.items()]
     joined = pc.binary_join_element_wise(*columns, "", null_handling="skip")
     return pc.utf8_rtrim(joined, characters=";_")
-
-
-def _prompts(texts: pa.Array, behind: pa.Array, form: Form) -> pa.Array:
-    """Prompts that bring no list along, with those behind them that are not null."""
-    safe = _mapped(texts, lambda text: escape(text, form), _SIGNS[form])
-    sign = " " if form == "verbose" else SIGN
-    return pc.if_else(behind.is_valid(), _joined(safe, sign, behind), safe)
-
-
-def _joined(one: pa.Array, between: str, other: pa.Array) -> pa.Array:
-    return pc.binary_join_element_wise(one, other, between)
-
-
-def _mapped(texts: pa.Array, made: Callable[[str], str], sign: str) -> pa.Array:
-    """Texts that hold a sign, in any case, made into others."""
-    mask = pc.match_substring(texts, sign, ignore_case=True).fill_null(False)
-    if not pc.any(mask).as_py():
-        return texts
-    done = pa.array([made(text) for text in texts.filter(mask).to_pylist()], pa.string())
-    return pc.replace_with_mask(texts, mask, done)
 
 
 class _Draws:
