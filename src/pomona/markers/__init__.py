@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         MarkedReply as MarkedReply,
         MarkersContext as MarkersContext,
     )
+    from pomona.markers.columns import PREFIX as PREFIX
     from pomona.markers.coverage import Coverage as Coverage, Report as Report, report as report
     from pomona.markers.lists import (
         Form as Form,
@@ -27,12 +28,15 @@ if TYPE_CHECKING:
     )
     from pomona.markers.tagging import tag as tag
     from pomona.markers.taxonomy import (
+        PAPER as PAPER,
         Marker as Marker,
         Taxonomy as Taxonomy,
+        Value as Value,
         read_taxonomy as read_taxonomy,
     )
     from pomona.markers.trained import (
         Trained as Trained,
+        auto_markers as auto_markers,
         read_trained as read_trained,
         trained_of as trained_of,
         write_trained as write_trained,
@@ -47,11 +51,12 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "asking": "MarkedModel MarkedReply MarkersContext",
+        "columns": "PREFIX",
         "lists": "Form attach detach escape list_of read_answer read_list unescape",
         "coverage": "Coverage Report report",
         "tagging": "tag",
-        "taxonomy": "Marker Taxonomy read_taxonomy",
-        "trained": "Trained read_trained trained_of write_trained",
+        "taxonomy": "PAPER Marker Taxonomy Value read_taxonomy",
+        "trained": "Trained auto_markers read_trained trained_of write_trained",
         "training": "apply strip training_rows",
     },
 )

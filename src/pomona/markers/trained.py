@@ -154,20 +154,29 @@ def trained_of(table: pa.Table, taxonomy: Taxonomy, form: Form) -> Trained:
     of the marker that such buckets are `within`, else of `lang`.
     """
     markers = taxonomy.markers
-    quality = [name for name, one in markers.items() if _is_quality(name, one)]
-    buckets = [name for name, one in markers.items() if one.of in quality]
-    groups = [one for one in (markers[name].within for name in buckets) if one is not None]
+    buckets = [one for one in markers.values() if one.of in _qualities(taxonomy)]
+    groups = [one.within for one in buckets if one.within is not None]
     by = next(iter([*groups, *(["lang"] if "lang" in markers else [])]), None)
     auto: dict[str, dict[str, Value]] = {}
-    for name in (one for one in (*quality, *buckets) if markers[one].listed):
+    for name in auto_markers(taxonomy):
         found = _best(table, name, markers[name], by)
         if found:
             auto[name] = found
     return Trained(taxonomy, form, auto, by if auto else None)
 
 
-def _is_quality(name: str, marker: Marker) -> bool:
-    return name.startswith("quality") and marker.kind in ("float", "integer")
+def auto_markers(taxonomy: Taxonomy) -> list[str]:
+    """The markers in lists that can be given as "auto", where anything says them of the rows."""
+    quality = _qualities(taxonomy)
+    return [name for name, one in taxonomy.listed.items() if name in quality or one.of in quality]
+
+
+def _qualities(taxonomy: Taxonomy) -> list[str]:
+    return [
+        name
+        for name, one in taxonomy.markers.items()
+        if name.startswith("quality") and one.kind in ("float", "integer")
+    ]
 
 
 def _best(table: pa.Table, name: str, marker: Marker, by: str | None) -> dict[str, Value]:

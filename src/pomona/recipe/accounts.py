@@ -15,11 +15,12 @@ from pomona.ledger import Entry, Ladder, Rung, ScaleEquivalent
 from pomona.recipe.costs import Costs, Made, less, total
 from pomona.recipe.graph import RunFolder, Step
 from pomona.recipe.levers.controls import CONTROL
-from pomona.recipe.plan import Measurement, RunPlan
+from pomona.recipe.plan import RunPlan
 from pomona.recipe.steps import Cost
 from pomona.recipe.steps.controls import nearest_of, read_neighbours
 from pomona.recipe.steps.results import read_statistics, statistics_name
 from pomona.recipe.steps.tables import rarest, read_counts, read_items, read_projects
+from pomona.recipe.system import Measurement
 from pomona.stats import Comparison, Resamples, compare, holm, value_of
 from pomona.tasks import Metric
 

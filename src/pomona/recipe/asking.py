@@ -114,7 +114,7 @@ def draw_pools(
         "logprobs": best,
         "models": {"model": plan.recipe.asked(plan.names.get(model, "")).settings()},
     }
-    cost = plan.estimate("generate", model, count, pool.n)
+    cost = plan.estimate("generate", model, count, pool.n, system.lists)
     if isinstance(model, Served):
         drawn = lambda own: forecaster(own, plan.typical)(pool.n)  # noqa: E731
         money = most_money(plan, system, [model], drawn, count)
@@ -249,7 +249,7 @@ def _seen(plan: Plan, system: System) -> tuple[dict[str, Any], dict[str, Node]]:
             inputs["index"] = seen.index
     params = {
         **plan.answering(),
-        "max_new_tokens": plan.recipe.task.max_new_tokens,
+        "max_new_tokens": plan.recipe.task.max_new_tokens + system.room,
         "context": options,
         "code": code,
     }

@@ -11,12 +11,13 @@ from pomona.ledger import Axis, Teaching
 from pomona.models import Shape, training_flops
 from pomona.recipe.graph import Node, RunFolder, RunInput, Step, ancestors
 from pomona.recipe.inputs import trained
-from pomona.recipe.plan import TOKENS_PER_ITEM, Measurement, RunPlan
+from pomona.recipe.plan import TOKENS_PER_ITEM, RunPlan
 from pomona.recipe.steps import Cost, Served, checkpoint
 from pomona.recipe.steps.answering import About
 from pomona.recipe.steps.results import Serving, read_result, read_serving
 from pomona.recipe.steps.synthesis import CARD, TAUGHT_BY, Card
 from pomona.recipe.steps.tables import read_items
+from pomona.recipe.system import Measurement
 
 
 @dataclass(frozen=True)

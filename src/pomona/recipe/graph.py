@@ -26,11 +26,15 @@ Work = Callable[[StepContext], Cost]
 Tokens = tuple[float | None, float | None]  # of prompts, of answers; None where nobody knows
 
 
-def answering(items: float, samples: int) -> Callable[[Request], Tokens]:
-    """Of answers of full length to so many items like a typical one, each prompt read once."""
+def answering(
+    items: float, samples: int, more: tuple[int, int] = (0, 0)
+) -> Callable[[Request], Tokens]:
+    """Of answers of full length to so many items like a typical one, each prompt read once; both
+    with so many `more` tokens.
+    """
     return lambda typical: (
-        prompt_tokens(typical) * items,
-        typical.max_tokens * items * samples,
+        (prompt_tokens(typical) + more[0]) * items,
+        (typical.max_tokens + more[1]) * items * samples,
     )
 
 

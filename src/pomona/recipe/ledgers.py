@@ -28,10 +28,11 @@ from pomona.pages import amount, flops
 from pomona.recipe.accounts import Accounts
 from pomona.recipe.graph import RunFolder, ancestors
 from pomona.recipe.levers.controls import CONTROL
-from pomona.recipe.plan import Measurement, RunPlan
+from pomona.recipe.plan import RunPlan
 from pomona.recipe.steps.answering import About
 from pomona.recipe.steps.controls import Search
 from pomona.recipe.steps.results import read_result, read_rows
+from pomona.recipe.system import Measurement
 from pomona.recipe.winning import Wins
 
 VERSIONS = ("pomona", "torch", "transformers", "tokenizers", "numpy", "pyarrow")

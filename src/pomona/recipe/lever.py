@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
 from pomona.documents import StrictModel
 from pomona.recipe.asked import Needs
 from pomona.recipe.fields import Mistakes
-from pomona.recipe.graph import Step
+from pomona.recipe.graph import RunFolder, Step
 from pomona.recipe.plan import RunPlan
 from pomona.recipe.schema import Recipe
 from pomona.recipe.system import System
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What a lever says of a finished run beside its entries: files in the run's folder, by name,
+    and notes on its ledger.
+    """
+
+    files: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
 
 class Lever(ABC):
@@ -46,6 +56,10 @@ class Lever(ABC):
     def knows(self, name: str) -> bool:
         """Whether `apply` takes this name; a lever may take more than it measures by itself."""
         return name in self.names()
+
+    def beside(self, folder: RunFolder) -> Beside:
+        """What it says of a finished run beside its entries."""
+        return Beside()
 
     @classmethod
     def needs(cls, spec: Any, recipe: Recipe) -> Needs:  # noqa: ARG003 - for those with more

@@ -35,7 +35,7 @@ from pomona.recipe.steps.scoring import (
     score_task,
 )
 from pomona.recipe.steps.training import finetune, pretrain
-from pomona.recipe.system import System, family, pool_name
+from pomona.recipe.system import Lists, Measurement, System, TrainingRun, family, pool_name
 from pomona.sample import Strategy
 from pomona.tasks import Metric, metric, metrics
 
@@ -44,34 +44,6 @@ Led = tuple[Mapping[str, Node], Mapping[str, Any]]  # inputs and parameters that
 TOKENS_PER_ITEM = 30  # for estimates before anything has been tokenised
 # What training computes in, by the recipe's `dtype`; by the device for the others.
 TRAINED_IN = {"float32": "float32", "bfloat16": "bfloat16", "mixed": "bfloat16"}
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """A system to be entered: the steps that answered for it, one for each seed of its training,
-    and the model they needed, if any.
-    """
-
-    system: System
-    answers: tuple[Step, ...]
-    model: Node | None
-    baselines: tuple[str, ...]
-
-    @property
-    def variant(self) -> str:
-        """The name of the system."""
-        return self.system.name
-
-
-@dataclass(frozen=True)
-class TrainingRun:
-    """A model of a size trained for so many tokens; None for a checkpoint that was there before,
-    which says itself how it was trained.
-    """
-
-    size: str
-    tokens: int | None
-    model: Step | RunInput
 
 
 @dataclass
@@ -154,7 +126,9 @@ class RunPlan(Tables):
             strategy, pools = self.pools(system, items, seed)
             take = system.take or partial(self.choose, strategy, "strategy")
             if is_judged(system):
-                asked, model = self._asked(system, items), self.weights(system, seed)
+                # A judge reads answers without their lists, and is not shown one either.
+                asked = items if system.lists else self._asked(system, items)
+                model = self.weights(system, seed)
                 take = partial(judge_pools, self, system, asked, model)
             given = take(strategy.n, items, pools)
         for then in system.then:
@@ -219,7 +193,9 @@ class RunPlan(Tables):
             wrong = "states are looked up in answers that torch draws for many items at once"
             raise PomonaError(wrong, where=system.name, remedy="stack them on other levers")
         led = self._led(system, model)
-        return system.strategy or GREEDY, self._pools(system, asked, model, led, items)
+        pools = self._pools(system, asked, model, led, items)
+        bare = system.lists.taken_off(items, pools) if system.lists else pools
+        return system.strategy or GREEDY, bare
 
     def _led(self, system: System, model: Node) -> Led:
         """Inputs and parameters of a step whose answers are led by states."""
@@ -274,9 +250,9 @@ class RunPlan(Tables):
             **self.answering(),
             **settings,
             "pool": pool.name,
-            "max_new_tokens": self.recipe.task.max_new_tokens,
+            "max_new_tokens": self.recipe.task.max_new_tokens + system.room,
         }
-        cost = self.estimate("generate", model, self.item_count, n)
+        cost = self.estimate("generate", model, self.item_count, n, system.lists)
         inputs = {"items": asked, "model": model, **states}
         return self.step(self.on(f"sample {pool_name(pool)}", items), draw, params, inputs, cost)
 
@@ -426,13 +402,17 @@ class RunPlan(Tables):
         """Parameters of every step in which a model reads or writes."""
         return {"dtype": self.recipe.dtype, "chat": self.recipe.chat, "seed": self.recipe.seed}
 
-    def estimate(self, kind: str, model: Node, items: float, samples: int = 1) -> Estimate:
-        """Cost of reading or answering `items` items."""
+    def estimate(
+        self, kind: str, model: Node, items: float, samples: int = 1, lists: Lists | None = None
+    ) -> Estimate:
+        """Cost of reading or answering `items` items, with lists of markers where there are any."""
         weights = None if isinstance(model, Served) else self.parameters(model)
-        flops = None if weights is None else 2.0 * weights * TOKENS_PER_ITEM * items * samples
+        more = (lists.prompt, lists.answer) if lists else (0, 0)
+        length = TOKENS_PER_ITEM + sum(more)
+        flops = None if weights is None else 2.0 * weights * length * items * samples
         # Nobody knows before how long the texts are that are scored: as long as FLOPs take them.
         read = TOKENS_PER_ITEM * items * samples
-        tokens = answering(items, samples) if kind == "generate" else lambda _: (read, 0.0)
+        tokens = answering(items, samples, more) if kind == "generate" else lambda _: (read, 0.0)
         return Estimate(kind, flops, 200.0 * items * samples, tokens=tokens)
 
     def _evaluate(self, name: str, asked: Step, model: Node, led: Led) -> Step:

@@ -18,7 +18,7 @@ from pomona.recipe.inputs import check_groups, check_names, group_counts, record
 from pomona.recipe.schema import Recipe
 from pomona.recipe.steps.controls import find_neighbours
 from pomona.recipe.steps.scoring import make_task_items
-from pomona.recipe.steps.tables import make_table
+from pomona.recipe.steps.tables import RECORDS, make_table
 from pomona.tasks import fields_of
 
 if TYPE_CHECKING:
@@ -58,10 +58,17 @@ class Tables:
         return name if items is self.items else f"{name} on {items.name}"
 
     def table(
-        self, name: str, spec: Any, per_group: int | None = None, work: Work = make_table
+        self,
+        name: str,
+        spec: Any,
+        per_group: int | None = None,
+        work: Work = make_table,
+        beside: Mapping[str, Node] | None = None,
+        **more: Any,
     ) -> Step:
         """The items of `spec` (task, train or pretrain): its records and conditions over those of
-        `data`.
+        `data`. What else `work` makes of them gets inputs `beside` the records, and `more`
+        parameters.
         """
         data = self.recipe.data
         params = {
@@ -76,10 +83,12 @@ class Tables:
             "where": {**data.where, **spec.where},
             "per_group": per_group,
             "on_error": data.on_error,
+            **more,
         }
         sources = record_sources(spec.records or data.records, self.folder)
         self.group_counts(name, spec)
-        inputs = {f"records-{i:04d}": RunInput(path.name, path) for i, path in enumerate(sources)}
+        inputs: dict[str, Node] = dict(beside or {})
+        inputs |= {f"{RECORDS}{i:04d}": RunInput(path.name, path) for i, path in enumerate(sources)}
         return self.step(name, work, params, inputs)
 
     @cached_property

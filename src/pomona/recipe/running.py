@@ -48,6 +48,7 @@ FLOPS_PER_SECOND = {"train": 4e10, "generate": 2e10, "score": 4e10, "table": 1e9
 START_SECONDS = 2.0
 ANSWER_SECONDS = 0.25  # of a server that is asked for several at once
 _KIND = "a run"
+SOMETIMES = ("stack.json", "training-runs.csv", "markers.csv")  # what not every run writes
 NEARLY_NOTHING = 1 << 16  # bytes
 
 
@@ -181,8 +182,7 @@ def check_run(root: Path) -> None:
         "examples.json",
         "examples.html",
         "models.json",
-        "stack.json",
-        "training-runs.csv",
+        *SOMETIMES,
         "ledger.partial.json",
     )
     check_into(root, written)
@@ -301,6 +301,8 @@ def run(
         told = Told(plan, folder, shown.measured)
         for steps in _phases(plan, chosen):
             execute(steps, folder, runtime, shown, known, told.update)
+        beside = [lever.beside(folder) for lever in chosen.levers]
+        plan.notes += [note for one in beside for note in one.notes]
         ledger = build_ledger(plan, folder)
         refuse_changed(before, stamp([recipe]), recipe)
         for node in _run_inputs(plan):
@@ -311,14 +313,15 @@ def run(
             "ledger.json": ledger.text(folder.root / "ledger.json"),
             "examples.json": examples(plan, folder).text(),
         }
+        for one in beside:
+            files |= one.files
         if plan.recipe.stack:
             files["stack.json"] = json_text(chosen.to_json())
-        else:
-            remove_from(folder.root, "stack.json")  # of a recipe that chose one
         if plan.training_runs:
             files["training-runs.csv"] = training_runs(plan, folder)
-        else:
-            remove_from(folder.root, "training-runs.csv")
+        for name in SOMETIMES:
+            if name not in files:
+                remove_from(folder.root, name)  # of a recipe that had it
         write_into(folder.root, files)
         publish(ledger, folder.root)
         # Scratch of steps that a changed recipe no longer has; results stay, in case it changes

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated, Any, Literal, Self
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -335,6 +336,8 @@ class Pretrain(StrictModel):
 class Recipe(StrictModel):
     """A task, the levers to measure on it, and the budget."""
 
+    beside: ClassVar[Path] = Path()
+    """The folder of its file, in which files are that it names."""
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     """Short name: letters, digits, dot, hyphen and underscore. The run is written to runs/NAME."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0

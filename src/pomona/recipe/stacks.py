@@ -15,10 +15,10 @@ from pomona.ledger import Axis
 from pomona.recipe.costs import Costs, less
 from pomona.recipe.graph import RunFolder, Step
 from pomona.recipe.lever import Lever
-from pomona.recipe.plan import Measurement, RunPlan
+from pomona.recipe.plan import RunPlan
 from pomona.recipe.steps.results import read_statistics
 from pomona.recipe.steps.tables import read_items
-from pomona.recipe.system import System
+from pomona.recipe.system import Measurement, System
 from pomona.stats import Resamples, compare
 
 STACK = "stack"

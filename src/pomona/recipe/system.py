@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pomona.recipe.graph import Node, Step
+from pomona.errors import PomonaError
+from pomona.recipe.graph import Node, RunInput, Step
 from pomona.sample import REWARDS, TEMPERATURE, Strategy
 
 Weights = Callable[[int], Node]
@@ -38,6 +39,17 @@ class Seen:
 
 
 @dataclass(frozen=True)
+class Lists:
+    """Lists of markers: `taken_off` makes of pools of answers to items pools of answers without
+    them; `prompt` and `answer` are the tokens that they take at most.
+    """
+
+    taken_off: Callable[[Step, Step], Step]
+    prompt: int
+    answer: int
+
+
+@dataclass(frozen=True)
 class System:
     """A name in the ledger and everything its answers come from. A lever makes one out of another
     by `dataclasses.replace`.
@@ -48,6 +60,7 @@ class System:
     sees: what happens to the items before they are asked, one after the other: step to step, with
         other prompts.
     states: those of the model that are looked up at every token.
+    lists: those of markers that its answers begin with; they are taken off before anything chooses.
     context: passages, tools and the like, which its requests carry and its answers are read with.
     strategy: how many answers are drawn, and which is taken; one greedy answer where it is None.
     arbiter: the model that judges, where the strategy asks one; its own when None.
@@ -69,6 +82,7 @@ class System:
     seeds: tuple[int, ...] = (0,)
     sees: tuple[See, ...] = ()
     states: States | None = None
+    lists: Lists | None = None
     context: tuple[Seen, ...] = ()
     strategy: Strategy | None = None
     arbiter: str | None = None
@@ -80,10 +94,20 @@ class System:
     bound: bool = False
     judge: Any = None
 
+    def __post_init__(self) -> None:
+        if self.lists and self.strategy and (wrong := _reading_lists(self.strategy, self.arbiter)):
+            remedy = "choose another strategy in stacks with markers"
+            raise PomonaError(wrong, where=self.strategy.name, remedy=remedy)
+
     @property
     def is_greedy(self) -> bool:
-        """One greedy answer, and nothing to choose from."""
-        return self.strategy is None and self.take is None
+        """One greedy answer, as the model wrote it, and nothing to choose from."""
+        return self.strategy is None and self.take is None and self.lists is None
+
+    @property
+    def room(self) -> int:
+        """Tokens that its answers may have beyond those of the task."""
+        return self.lists.answer if self.lists else 0
 
     @property
     def is_plain(self) -> bool:
@@ -92,8 +116,54 @@ class System:
         return self.is_greedy and not more
 
     def trained(self, weights: Weights, seeds: tuple[int, ...]) -> System:
-        """The same with other weights, which are trained once for each seed."""
+        """The same with other weights, which are trained once for each seed. Raises PomonaError for
+        a system that answers with lists of markers, which such a training does not show.
+        """
+        if self.lists:
+            message = "cannot be trained again: it would forget to begin its answers with lists"
+            remedy = "in stacks put markers behind whatever else trains"
+            raise PomonaError(message, where=self.name, remedy=remedy)
         return replace(self, weights=weights, seeds=seeds)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A system to be entered: the steps that answered for it, one for each seed of its training,
+    and the model they needed, if any.
+    """
+
+    system: System
+    answers: tuple[Step, ...]
+    model: Node | None
+    baselines: tuple[str, ...]
+
+    @property
+    def variant(self) -> str:
+        """The name of the system."""
+        return self.system.name
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A model of a size trained for so many tokens; None for a checkpoint that was there before,
+    which says itself how it was trained.
+    """
+
+    size: str
+    tokens: int | None
+    model: Step | RunInput
+
+
+def _reading_lists(strategy: Strategy, arbiter: str | None) -> str | None:
+    """Why a strategy cannot choose among answers that begin with lists, None where it can."""
+    if strategy.stop is not None:
+        return "compares answers while they are drawn, with their lists of markers"
+    if strategy.select == "xmbr":
+        return "asks for more answers, which would begin with lists of markers"
+    judged = strategy.select == "chops" or strategy.utility == "judge"
+    if judged and arbiter is None:
+        return "is judged by the model that answers, which begins all it says with a list"
+    return None
 
 
 def family(strategy: Strategy) -> Strategy:

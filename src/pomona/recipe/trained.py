@@ -15,10 +15,11 @@ from pomona.models import Shape
 from pomona.recipe.accounts import Accounts
 from pomona.recipe.graph import RunFolder
 from pomona.recipe.inputs import number
-from pomona.recipe.plan import RunPlan, TrainingRun
+from pomona.recipe.plan import RunPlan
 from pomona.recipe.steps import checkpoint
 from pomona.recipe.steps.results import made_here, read_result, read_statistics
 from pomona.recipe.steps.scoring import LOSSES, SHAPE
+from pomona.recipe.system import TrainingRun
 from pomona.stats import Share, interval, value_of
 
 

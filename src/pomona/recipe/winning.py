@@ -15,9 +15,10 @@ from pomona.recipe.accounts import Accounts
 from pomona.recipe.asking import judge_of
 from pomona.recipe.graph import Node, RunFolder, Step
 from pomona.recipe.judging import judged, poll_step, win_steps
-from pomona.recipe.plan import Measurement, RunPlan
+from pomona.recipe.plan import RunPlan
 from pomona.recipe.steps.results import read_result, read_statistics
 from pomona.recipe.steps.winning import WINS, Judged, Polled, Voted, compares
+from pomona.recipe.system import Measurement
 from pomona.stats import Comparison, Resamples, wilson
 
 T = TypeVar("T")

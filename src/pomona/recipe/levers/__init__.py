@@ -62,8 +62,8 @@ def _users_lever(name: str, path: Path) -> type[Lever]:
     return kind
 
 
-def recipe_model(users: Kinds) -> type[Recipe]:
-    """What a recipe with these levers beside our own may say."""
+def recipe_model(users: Kinds, folder: Path = Path()) -> type[Recipe]:
+    """What a recipe in a folder, with these levers beside our own, may say."""
     kinds = {**known_levers(), **users}
     fields: dict[str, Any] = {}
     for name, kind in kinds.items():
@@ -77,6 +77,8 @@ def recipe_model(users: Kinds) -> type[Recipe]:
     )
 
     class Checked(Recipe):
+        beside = folder
+
         def _mistakes(self) -> Mistakes:
             yield from super()._mistakes()
             for name, spec in asked(self):
@@ -104,7 +106,7 @@ def load_recipe(path: str | Path) -> Recipe:
     """Read and check a recipe. Raises PomonaError with a line for each mistake: file, line, what is
     wrong, and the nearest right name.
     """
-    model = recipe_model(_users(path))
+    model = recipe_model(_users(path), Path(path).parent)
     return read_model(path, model, kind="recipe", example="examples/quickstart.yaml for a recipe")
 
 

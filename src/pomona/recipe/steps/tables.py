@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pomona.records import Records
 
 PROJECTS = "projects.json"
+RECORDS = "records-"  # begins the names of inputs that are records
 MANY = 40  # values that an error compares with, or lists
 
 
@@ -100,19 +101,11 @@ def make_table(step: StepContext) -> Cost:
     """Records to items: filter, fill the templates, limit the groups; `counts.json` has the size of
     each group before the limit.
     """
-    from pomona import records
-
     p = step.params
     with Meter() as meter:
-        sources = [str(step.inputs[name]) for name in sorted(step.inputs)]
-        if p["on_error"] == "reject":
-            rows = records.read(sources, on_error="reject", rejects=step.out / "rejects.jsonl")
-        else:
-            rows = records.read(sources)
-        rows = conditions(rows, p["where"], rows.source.where)
+        table = wanted_rows(step)
         templates = (p["prompt"], p["completion"], p["group"])
         more = {name: p[name] for name in ("source", "cluster", "options")}
-        table = _of_groups(rows.to_table(), p["group"], p["groups"])
         items = items_from(table, *templates, **more)
         write_items_and_counts(step.out, limit(items, p["per_group"], p["groups"]), items)
         if p["project"]:
@@ -120,6 +113,20 @@ def make_table(step: StepContext) -> Cost:
             of = items_from(table, *templates, **more)
             write_json(step.out / PROJECTS, dict(zip(of.ids, of.clusters, strict=True)))
     return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)
+
+
+def wanted_rows(step: StepContext) -> pa.Table:
+    """The rows of a table's records that pass its conditions, before templates are filled."""
+    from pomona import records
+
+    p = step.params
+    sources = [str(step.inputs[name]) for name in sorted(step.inputs) if name.startswith(RECORDS)]
+    if p["on_error"] == "reject":
+        rows = records.read(sources, on_error="reject", rejects=step.out / "rejects.jsonl")
+    else:
+        rows = records.read(sources)
+    rows = conditions(rows, p["where"], rows.source.where)
+    return _of_groups(rows.to_table(), p["group"], p["groups"])
 
 
 def _of_groups(table: pa.Table, column: str | None, groups: Sequence[str] | None) -> pa.Table:
