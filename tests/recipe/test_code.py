@@ -57,7 +57,7 @@ HELPERS = {
 
 
 def test_what_the_examples_run_is_in_the_modules_above() -> None:
-    examples = [EXAMPLES / f"{name}.yaml" for name in ("full", "ladder")]
+    examples = [EXAMPLES / f"{name}.yaml" for name in ("full", "ladder", "markers")]
     works = {step.work for example in examples for step in dry_run(example).steps}
     assert {work.__module__ for work in works} == set(MODULES) - HELPERS
 

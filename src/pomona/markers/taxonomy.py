@@ -148,6 +148,15 @@ class Taxonomy(StrictModel):
         return hashlib.sha256(told.encode()).hexdigest()[:12]
 
     @property
+    def whole(self) -> Taxonomy:
+        """With those of the paper that it extends."""
+        if self.extends is None:
+            return self
+        every = {**read_taxonomy(PAPER).markers, **self.markers}
+        kept = {name: one for name, one in every.items() if name not in self.without}
+        return Taxonomy(markers=kept)
+
+    @property
     def listed(self) -> dict[str, Marker]:
         """Those that stand in lists."""
         return {name: one for name, one in self.markers.items() if one.listed}
@@ -210,8 +219,4 @@ def read_taxonomy(path: str | Path = PAPER) -> Taxonomy:
     """
     own = Path(__file__).with_name("paper.yaml") if str(path) == PAPER else Path(path)
     told = read_model(own, Taxonomy, kind="taxonomy of markers", example="docs/markers.md")
-    if told.extends is None:
-        return told
-    every = {**read_taxonomy(PAPER).markers, **told.markers}
-    kept = {name: one for name, one in every.items() if name not in told.without}
-    return Taxonomy(markers=kept)
+    return told.whole

@@ -8,10 +8,9 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from pomona.documents import StrictModel
 from pomona.errors import PomonaError, nearest
@@ -49,6 +48,10 @@ from pomona.tasks import fields_of
 
 NONE, INFERRED, FIXED = "markers/none", "markers/inferred", "markers/fixed"
 IN_WORDS = "markers/words"
+_TaxonomyOrFile = Annotated[
+    Annotated[Text, Tag("file")] | Annotated[Taxonomy, Tag("own")],
+    Discriminator(lambda value: "file" if isinstance(value, str) else "own"),
+]
 _DROPOUT = Annotated[float, Field(ge=0, le=1)]
 _NUMBER = 12  # characters of a number or a free text in a list, for estimates
 
@@ -59,8 +62,8 @@ class Markers(StrictModel):
     trained on the same rows without lists is measured too.
     """
 
-    taxonomy: Text = "paper"
-    """The markers: "paper", or a YAML file beside the recipe."""
+    taxonomy: _TaxonomyOrFile = "paper"
+    """The markers: "paper", a YAML file beside the recipe, or what would stand in one."""
     form: Form = "compact"
     """How lists are written: compact, or verbose as in the paper."""
     columns: dict[Text, Text] = Field(default={})
@@ -98,7 +101,7 @@ class MarkersLever(TrainingLever):
             )
             yield (), text
             return
-        taxonomy = read_taxonomy(_taxonomy_file(spec, recipe))
+        taxonomy = _taxonomy_of(spec, recipe)
         markers = taxonomy.markers
         for name in spec.columns:
             if name not in markers:
@@ -145,7 +148,7 @@ class MarkersLever(TrainingLever):
 
     @cached_property
     def _taxonomy(self) -> Taxonomy:
-        return read_taxonomy(_taxonomy_file(self.spec, self.plan.recipe))
+        return _taxonomy_of(self.spec, self.plan.recipe)
 
     @cached_property
     def _lists(self) -> Lists:
@@ -228,8 +231,12 @@ class MarkersLever(TrainingLever):
         return marked(plan, folder, Marked(self._taxonomy, self._tags(plan.items), given, names))
 
 
-def _taxonomy_file(spec: Markers, recipe: Recipe) -> str | Path:
-    return spec.taxonomy if spec.taxonomy == PAPER else recipe.beside / spec.taxonomy
+def _taxonomy_of(spec: Markers, recipe: Recipe) -> Taxonomy:
+    """Raises PomonaError for a file that cannot be read."""
+    told = spec.taxonomy
+    if isinstance(told, Taxonomy):
+        return told.whole
+    return read_taxonomy(told if told == PAPER else recipe.beside / told)
 
 
 def _dumped(taxonomy: Taxonomy) -> dict[str, Any]:
