@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from pomona.answers.budget import Account, Budget, BudgetSpent
 from pomona.answers.lockstep import InStep, Lockstep, together
 from pomona.answers.pool import Answer, Answerer, PoolStats
-from pomona.answers.rows import COLUMNS, FAILED, RowPrompt, cells, filled, refused
+from pomona.answers.rows import FAILED, RowPrompt, cells, columns_of, filled, refused
 from pomona.answers.store import CachedModel, open_store
 from pomona.errors import PomonaError, ResourceError
 from pomona.files import recover
@@ -164,7 +164,8 @@ async def write(
     waiting: deque[tuple[pa.RecordBatch, asyncio.Task[list[Answer | str]]]] = deque()
     number = 1
     try:
-        with pq.ParquetWriter(beside, pa.schema([*records.schema, *COLUMNS])) as writer:
+        columns = columns_of(batch.answerer)
+        with pq.ParquetWriter(beside, pa.schema([*records.schema, *columns])) as writer:
 
             async def write_first() -> None:
                 rows, task = waiting[0]
@@ -201,9 +202,10 @@ def _with(batch: Batch, results: Sequence[Answer | str], rows: pa.RecordBatch) -
         if isinstance(result, Answer) and result.reply.answered:
             truth, group = (row[name] if name else None for name in batch.columns)
             batch.pools.add(result.candidates, result.chosen, reference=truth, group=group)
-    columns = pa.RecordBatch.from_pylist([cells(result) for result in results], COLUMNS)
+    kinds = columns_of(batch.answerer)
+    columns = pa.RecordBatch.from_pylist([cells(result, kinds) for result in results], kinds)
     return pa.RecordBatch.from_arrays(
-        [*rows.columns, *columns.columns], schema=pa.schema([*rows.schema, *COLUMNS])
+        [*rows.columns, *columns.columns], schema=pa.schema([*rows.schema, *kinds])
     )
 
 
@@ -310,9 +312,10 @@ def answer_rows(
         prompt, messages = (None, "messages") if given else ("{prompt}", None)
     row_prompt = RowPrompt(prompt, messages, system, raw, max_tokens, seed)
     records.require(*row_prompt.columns)
-    _check(records, [name for name in (reference, group) if name], concurrency)
+    columns = columns_of(answerer)
+    _check(records, [name for name in (reference, group) if name], concurrency, columns.names)
     if finish is None:
-        check_types(pa.schema([*records.schema, *COLUMNS]), format_of(str(out))[0], str(out))
+        check_types(pa.schema([*records.schema, *columns]), format_of(str(out))[0], str(out))
     named = [model] if isinstance(model, str) or not isinstance(model, Sequence) else model
     _check_price(budget, [*named, judge], settings or {})
     stats = BatchStats(rows=_count(records, row_prompt, where, reference))
@@ -366,12 +369,12 @@ def answer_rows(
         return card if dry_run else results.publish(card)
 
 
-def _check(records: Records, columns: Sequence[str], concurrency: int) -> None:
+def _check(records: Records, columns: Sequence[str], concurrency: int, new: Sequence[str]) -> None:
     if concurrency < 1:
         remedy = "answer at least one row at a time"
         raise PomonaError(f"concurrency is {concurrency}", remedy=remedy)
     records.require(*columns)
-    for name in COLUMNS.names:
+    for name in new:
         if name in records.column_names:
             message = f'there is a column "{name}" already'
             remedy = "rename it: the answers are written there"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -89,9 +90,15 @@ def filled(row: Mapping[str, Any], column: str, where: str) -> None:
         raise PomonaError("is null", where=f'{where}, column "{column}"', remedy=remedy)
 
 
-def cells(result: Answer | str) -> dict[str, Any]:
-    """The cells of COLUMNS for an answer, for the name of a limit that was met before it, or for a
-    failure.
+def columns_of(answerer: object) -> pa.Schema:
+    """COLUMNS, and one of JSON for each of the notes that the answerer has written (`noted`)."""
+    noted = [(name, pa.string()) for name in getattr(answerer, "noted", ())]
+    return pa.schema([*COLUMNS, *noted])
+
+
+def cells(result: Answer | str, columns: pa.Schema = COLUMNS) -> dict[str, Any]:
+    """The cells of the columns for an answer, for the name of a limit that was met before it, or
+    for a failure.
     """
     if isinstance(result, str):
         failed = result.startswith(FAILED)
@@ -109,7 +116,12 @@ def cells(result: Answer | str) -> dict[str, Any]:
         "tokens": spent.prompt_tokens + spent.completion_tokens,
         "flops": spent.flops,
         "money": spent.money,
+        **{name: _json(result.notes.get(name)) for name in columns.names[len(COLUMNS) :]},
     }
+
+
+def _json(note: Any) -> str:
+    return json.dumps(note, ensure_ascii=False, default=str)
 
 
 def refused(answer: Answer) -> str:

@@ -48,13 +48,15 @@ class Made:
     """A parameter that is an object in Python: on a command line the options of what makes it.
 
     Where one of them is given, `home` is called with them, and what it returns is entered if it
-    is a context. `kept` only collects them, for a parameter that takes a mapping.
+    is a context. `kept` only collects them, for a parameter that takes a mapping. `shared` are
+    options of the command itself that it is called with too.
     """
 
     home: str
     groups: Mapping[str, str]  # parameters of a group of options, by its title
     prefix: str = ""
     kept: bool = False
+    shared: str = ""
 
     def take(self, given: dict[str, Any], stack: ExitStack) -> Any:
         """The object, its options taken out of `given`; None without any."""
@@ -64,6 +66,7 @@ class Made:
         }
         if self.kept or not parts:
             return parts or None
+        parts |= {name: given[name] for name in self.shared.split() if name in given}
         value = imported(self.home)(**parts)
         return stack.enter_context(value) if hasattr(value, "__enter__") else value
 

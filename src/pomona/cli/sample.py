@@ -126,6 +126,11 @@ app.default(
             },
             made={
                 "context": Made(CONTEXTS, {**SEEN, "": "think"}),
+                "markers": Made(
+                    "pomona.markers:open_markers",
+                    {"Of models that were trained with markers": "markers markers_from"},
+                    shared="model",
+                ),
                 "memory": Made(_MEMORY, {_BEFORE: _ROWS_KNOWN}, prefix="memory_"),
                 "budget": Made(
                     "pomona.answers:Budget",
@@ -178,7 +183,7 @@ serve = Command(
     Options(
         positional=0,
         hidden="format",
-        kinds={"model": list[str], "threads": int},
+        kinds={"model": list[str], "markers_from": list[str], "threads": int},
         groups={_BEFORE: "lookup examples neighbours"},
         made={
             "contexts": Made(CONTEXTS, SEEN),

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         MarkedModel as MarkedModel,
         MarkedReply as MarkedReply,
         MarkersContext as MarkersContext,
+        open_markers as open_markers,
     )
     from pomona.markers.columns import PREFIX as PREFIX
     from pomona.markers.coverage import Coverage as Coverage, Report as Report, report as report
@@ -35,10 +36,13 @@ if TYPE_CHECKING:
         read_taxonomy as read_taxonomy,
     )
     from pomona.markers.trained import (
+        AUTO as AUTO,
         Trained as Trained,
         auto_markers as auto_markers,
+        find_trained as find_trained,
         read_trained as read_trained,
         trained_of as trained_of,
+        untrained as untrained,
         write_trained as write_trained,
     )
     from pomona.markers.training import (
@@ -50,13 +54,14 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "asking": "MarkedModel MarkedReply MarkersContext",
+        "asking": "MarkedModel MarkedReply MarkersContext open_markers",
         "columns": "PREFIX",
         "lists": "Form attach detach escape list_of read_answer read_list unescape",
         "coverage": "Coverage Report report",
         "tagging": "tag",
         "taxonomy": "PAPER Marker Taxonomy Value read_taxonomy",
-        "trained": "Trained auto_markers read_trained trained_of write_trained",
+        "trained": "AUTO Trained auto_markers find_trained read_trained trained_of untrained "
+        "write_trained",
         "training": "apply strip training_rows",
     },
 )

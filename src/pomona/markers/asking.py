@@ -8,6 +8,7 @@ import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from pomona.markers.lists import (
     read_answer,
 )
 from pomona.markers.taxonomy import Marker, Taxonomy, Value
-from pomona.markers.trained import Trained
+from pomona.markers.trained import Trained, read_trained
 from pomona.models import Ask, Draw, Message, Model, Reply, ReplyPiece, Request, Spent, Token
 
 _NUMBER = re.compile(r"[\d_.eE+-]*")
@@ -178,6 +179,52 @@ class MarkersContext:
     ) -> tuple[Reply, Mapping[str, Any]]:
         """See the protocol; the list was taken off at the model."""
         return reply, reply.notes if isinstance(reply, MarkedReply) else {"inferred": None}
+
+
+def open_markers(
+    markers: Sequence[str] = ("inferred",),
+    *,
+    markers_from: str | Path | None = None,
+    model: Sequence[str] = (),
+) -> MarkersContext:
+    """Markers by the names that a command line gives them, for models that were trained with them.
+
+    Args:
+        markers: MARKER=VALUE that models are told, as lang=de or quality=auto, the best that they
+            know; without any, or as "inferred", they infer all. Lists never come with answers.
+        markers_from: Folder or file of what the models were trained with, OUT.markers.json of
+            `pomona markers apply`; their own folders when left out.
+        model: Their URIs.
+
+    Raises:
+        PomonaError: a model was not trained with markers, or two with others; a marker or a value
+            is none of these.
+    """
+    several = [markers_from] if markers_from is not None else list(model)
+    found = [read_trained(one) for one in several]
+    if other := next(
+        (one for one, told in zip(several, found, strict=True) if told != found[0]), None
+    ):
+        remedy = f"ask it apart from {several[0]}"
+        raise PomonaError("was trained with other markers", where=other, remedy=remedy)
+    trained, values = found[0], {}
+    for given in markers:
+        name, equals, text = given.partition("=")
+        if not equals and given != "inferred":
+            remedy = 'write MARKER=VALUE, or "inferred" alone'
+            raise PomonaError(f'"{given}" gives no value', where="--markers", remedy=remedy)
+        if equals:
+            values[name] = _parsed(text, trained.taxonomy.marker(name))
+    return MarkersContext(trained, values)
+
+
+def _parsed(text: str, marker: Marker) -> Value:
+    try:
+        if marker.kind == "integer":
+            return int(text)
+        return float(text) if marker.kind == "float" else text
+    except ValueError:
+        return text  # which is said to be no number
 
 
 def _identity(trained: Trained, given: Mapping[str, Value]) -> str:

@@ -32,7 +32,7 @@ _BEST = 0.95  # the quantile of quality that is asked for, as in the paper
 _LARGEST = 1 << 22
 _REMEDY = (
     "train on what `pomona markers apply` wrote and put its OUT.markers.json into the checkpoint "
-    f"as {NAME}; of a model that has no folder, name that file: --markers-from FILE"
+    f"as {NAME}; where a model has no folder, name that file: --markers-from FILE"
 )
 
 
@@ -119,9 +119,23 @@ def read_trained(model: str | Path) -> Trained:
     Raises PomonaError where a model was not trained with markers, and with file and mistake where
     the file is damaged, or its taxonomy was changed.
     """
+    if (found := find_trained(model)) is None:
+        raise untrained(str(model))
+    return found
+
+
+def untrained(model: str) -> PomonaError:
+    """The error of a model that was not trained with markers."""
+    return PomonaError("was not trained with markers", where=model, remedy=_REMEDY)
+
+
+def find_trained(model: str | Path) -> Trained | None:
+    """What a model was trained with, None where it was not trained with markers; see
+    `read_trained`.
+    """
     path = _file_of(model)
-    if path is None or not path.is_file():
-        raise PomonaError("was not trained with markers", where=model, remedy=_REMEDY)
+    if path is None or (path.name == NAME and not path.is_file()):
+        return None
     remedy = "copy it again from what `pomona markers apply` wrote: OUT.markers.json"
     told = read_json(path, largest=_LARGEST, remedy=remedy)
     try:
@@ -141,7 +155,7 @@ def _file_of(model: str | Path) -> Path | None:
         return None
     if os.path.isdir(text):  # noqa: PTH112 any text may be asked for
         return Path(text, NAME)
-    if text.endswith(".json"):
+    if text.endswith(".json") or (os.path.isfile(text) and not text.endswith(".gguf")):  # noqa: PTH113
         return Path(text)
     return (present(text) if text in names() else locate(text)) / NAME
 

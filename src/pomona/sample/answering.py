@@ -336,6 +336,7 @@ class StrategyAnswerer:
     strategy: Strategy
     context: Sequence[Context] = ()
     memory: Neighbours | None = None
+    noted: tuple[str, ...] = ()  # notes that are written beside the answers
     operation = "sample"
 
     def parameters(self, models: Sequence[Model], judge: Model | None) -> dict[str, Any]:
@@ -382,6 +383,7 @@ def answer_all(
     extract: str | None = None,
     language: str | None = None,
     context: Sequence[Context] = (),
+    markers: Context | None = None,
     memory: ChoosingMemory | None = None,
     lookup: float | None = None,
     copy: float | None = None,
@@ -409,6 +411,8 @@ def answer_all(
         extract: vote: answer, number, boxed, text, regex:PATTERN or MODULE:FUNCTION.
         language: xmbr: language of the further evidence.
         context: What the models see beside the prompt.
+        markers: What models that were trained with markers are told; the column `markers` then says
+            what was given and inferred, as JSON. `pomona.markers.open_markers` opens it.
         memory: Rows that were answered before; `pomona.memory.open_memory` opens some.
         lookup: From this similarity on, from 0 to 1, the nearest row of the memory is the answer.
         copy: Below this similarity to every row, what is asked about is the answer, as it is.
@@ -421,7 +425,9 @@ def answer_all(
     plan = _planned(strategy, {name: one for name, one in details.items() if one is not None})
     near = _neighbours(memory, lookup, copy, examples, neighbours, phrases)
     check_outputs({"the answers": out}, () if memory is None else memory.paths)
-    answerer = StrategyAnswerer(plan, context, near)
+    told = () if markers is None else (markers,)
+    noted = tuple(lever.name for lever in told)
+    answerer = StrategyAnswerer(plan, [*context, *told], near, noted)
     return answer_rows(inputs, out, answerer, model=model, **options)
 
 

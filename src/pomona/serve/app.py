@@ -21,7 +21,8 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from pomona.answers import CachedModel
-from pomona.errors import PomonaError
+from pomona.errors import PomonaError, nearest
+from pomona.markers import Trained, find_trained, read_trained
 from pomona.models import Model, load
 from pomona.pages import Page, render
 from pomona.sample.context import Feedback
@@ -53,6 +54,29 @@ def open_models(
     return {name: CachedModel(model, store) for name, model in models.items()}
 
 
+def open_markers(named: Sequence[str], files: Sequence[str] = ()) -> dict[str, Trained]:
+    """What models from "URI" or "NAME=URI" were trained with, by the names clients use: what is in
+    their folders, or in `files`, "FILE" or "NAME=FILE". A PomonaError when a file is damaged, or
+    names no model.
+    """
+    models = dict(map(_pair, named))
+    given: dict[str, str] = {}
+    for file in files:
+        name, equals, path = file.partition("=")
+        if not equals:
+            name, path = next(iter(models)), file
+            if len(models) > 1:
+                remedy = "write NAME=FILE"
+                raise PomonaError("does not say of which model", where=file, remedy=remedy)
+        if name not in models:
+            remedy = nearest(name, models)
+            raise PomonaError(f'no model "{name}"', where="--markers-from", remedy=remedy)
+        given[name] = path
+    found = {name: find_trained(uri) for name, uri in models.items() if name not in given}
+    found |= {name: read_trained(path) for name, path in given.items()}
+    return {name: one for name, one in found.items() if one is not None}
+
+
 def application(models: Mapping[str, Model], settings: ServeSettings | None = None) -> Starlette:
     """The OpenAI-compatible application over `models`, by the names clients use. It closes them
     when it ends.
@@ -63,7 +87,7 @@ def application(models: Mapping[str, Model], settings: ServeSettings | None = No
     """
     settings = settings or ServeSettings()
     memory = None if settings.feedback is None else Feedback(settings.feedback)
-    served = ServedModels(models)
+    served = ServedModels(models, settings.markers)
     gates = {name: Gate(settings.queue) for name in (*served.names, FEEDBACK, MEMORY)}
     state = AppState(settings, served, gates, feedback=memory)
 

@@ -1,5 +1,5 @@
 const get = id => document.getElementById(id);
-let stop = null, timer = null, asked = "";
+let stop = null, timer = null, asked = "", markers = {};
 
 function say(words, bad = false) {
   get("said").textContent = words;
@@ -96,8 +96,49 @@ function showPool(pomona) {
   }));
 }
 
+// A control for each marker of the model. Empty means that the model infers it, which the control then shows.
+function showChips() {
+  const known = markers[get("model").value] ?? {};
+  get("marked").hidden = true;
+  get("chips").replaceChildren(...Object.entries(known).map(([name, marker]) => {
+    const chip = make("label", name.replaceAll("_", " "), "chip"), control = make(marker.values ? "select" : "input");
+    if (marker.values) control.append(new Option("", ""), ...[...marker.values, ...(marker.auto ? ["auto"] : [])].map(value => new Option(value)));
+    else control.autocomplete = "off";
+    [control.name, control.dataset.kind] = [name, marker.kind];
+    control.addEventListener("input", () => chip.classList.toggle("told", control.value !== ""));
+    control.addEventListener("keydown", event => {
+      if (event.key === "Enter" && control.tagName === "INPUT") get("form").requestSubmit();
+    });
+    chip.append(control);
+    return chip;
+  }));
+}
+
+// Numbers as numbers, "auto" and what is none as the text that it is, for the server to judge.
+function toldMarkers() {
+  const told = [...get("chips").querySelectorAll("select, input")].filter(control => control.value.trim());
+  return Object.fromEntries(told.map(control => {
+    const text = control.value.trim(), number = ["float", "integer"].includes(control.dataset.kind) && Number.isFinite(Number(text));
+    return [control.name, number ? Number(text) : text];
+  }));
+}
+
+function showMarkers(found, sent) {
+  if (!found) return;
+  get("marked").hidden = false;
+  get("unlisted").textContent = found.inferred ? "" : "The answer did not begin with a list of markers.";
+  for (const chip of get("chips").children) {
+    const control = chip.querySelector("select, input"), inferred = found.inferred?.[control.name] ?? "not known";
+    if (control.tagName === "SELECT") control.options[0].textContent = `inferred: ${inferred}`;
+    else control.placeholder = `inferred: ${inferred}`;
+    if (!sent && control.name in found.given) control.value = found.given[control.name];
+    chip.classList.toggle("told", control.value !== "");
+  }
+}
+
 async function prefer(pomona, one, button) {
   const said = {prompt: asked, chosen: one.text, rejected: pomona.candidates[pomona.chosen].text, good: true, strategy: pomona.strategy};
+  if (pomona.markers) said.markers = pomona.markers[0].given;
   try {
     await ask("/v1/feedback", {method: "POST", body: JSON.stringify(said)});
     button.disabled = true;
@@ -115,6 +156,8 @@ async function run() {
     max_tokens: Number(get("tokens").value), stream: true, stream_options: {include_usage: true},
   };
   if (get("temperature").value) body.temperature = Number(get("temperature").value);
+  // The first time none are sent, so that the user's own defaults hold.
+  if (!get("marked").hidden) body.markers = toldMarkers();
   get("result").hidden = false;
   get("pool").hidden = true;
   get("answer").textContent = "";
@@ -129,6 +172,7 @@ async function run() {
     else if (event.pomona) {
       showCost(event.usage, event.pomona, seconds());
       showPool(event.pomona);
+      showMarkers(event.pomona.markers?.[0], "markers" in body);
     }
   }
 }
@@ -155,6 +199,8 @@ get("form").addEventListener("submit", async event => {
   document.body.dataset.state = "done";
 });
 get("stop").addEventListener("click", () => stop?.abort());
+get("again").addEventListener("click", () => get("form").requestSubmit());
+get("model").addEventListener("change", showChips);
 get("key").addEventListener("change", list);
 get("prompt").addEventListener("keydown", event => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) get("form").requestSubmit();
@@ -162,13 +208,15 @@ get("prompt").addEventListener("keydown", event => {
 
 async function list() {
   try {
-    const ids = (await (await ask("/v1/models")).json()).data.map(one => one.id);
+    const {data} = await (await ask("/v1/models")).json(), ids = data.map(one => one.id);
+    markers = Object.fromEntries(data.map(one => [one.id, one.markers]));
     const models = ids.filter(id => ids.some(other => other.startsWith(`${id}@`) && !other.slice(id.length + 1).includes("@")));
     const named = ids.filter(id => id.startsWith(`${models[0]}@`) && !models.includes(id)).map(id => id.slice(models[0].length + 1));
     const strategies = named.filter(name => !name.includes("@"));
     get("model").replaceChildren(...models.map(name => new Option(name)));
     get("strategy").replaceChildren(new Option("none: one sample", ""), ...strategies.map(name => new Option(name)));
     if (strategies.includes("hedged5-mbr")) get("strategy").value = "hedged5-mbr";
+    showChips();
     say("");
     document.documentElement.dataset.ready = "yes";
     return true;

@@ -11,6 +11,7 @@ from typing import Any
 
 from pomona.answers import Budget
 from pomona.errors import PomonaError
+from pomona.markers import AUTO, Value, untrained
 from pomona.models import Request
 from pomona.sample import Strategy
 from pomona.serve.fields import Fields, bad, missing, mistyped
@@ -56,7 +57,7 @@ class ParsedRequest:
     `n` choices, or one with a strategy.
 
     `called` is the client's name for the model; `context` names levers on the messages, and `user`
-    whose feedback they may use.
+    whose feedback they may use. `markers` is None where a request says nothing of them.
     """
 
     served: ServedModel
@@ -71,6 +72,7 @@ class ParsedRequest:
     candidates: bool
     context: tuple[str, ...] = ()
     user: str | None = None
+    markers: Mapping[str, Value] | None = None
 
     @property
     def logprobs(self) -> bool:
@@ -117,7 +119,8 @@ def _model(fields: Fields, models: ServedModels) -> tuple[ServedModel, str]:
 def _parsed(
     fields: Fields, served: ServedModel, called: str, bare: list[Request], tokens: int | None
 ) -> ParsedRequest:
-    ours, chat = _ours(fields, served), bare[0].prompt is None
+    given = fields.rest.pop("markers", None)
+    ours, chat = _ours(fields, served, given), bare[0].prompt is None
     plain = ours["strategy"] is None
     n = fields.integer("n", 1, _MOST_CHOICES, 1) or 1
     if not plain and n != 1:
@@ -149,8 +152,8 @@ def _parsed(
     return ParsedRequest(served, called, chat, requests, n, stream, include_usage, **ours)
 
 
-def _ours(fields: Fields, served: ServedModel) -> dict[str, Any]:
-    """What only this server knows, in the field `pomona`."""
+def _ours(fields: Fields, served: ServedModel, markers: Any) -> dict[str, Any]:
+    """What only this server knows, in the field `pomona`; markers may stand beside it."""
     ours = Fields(fields.take("pomona", dict, {}), "pomona")
     strategy, given = served.strategy, ours.rest.pop("strategy", None)
     if not isinstance(given, str | dict | None):
@@ -160,6 +163,11 @@ def _ours(fields: Fields, served: ServedModel) -> dict[str, Any]:
     if given is not None or (context and strategy is None):
         strategy = read_strategy("sample" if given is None else given, "pomona.strategy")
     read = {"strategy": strategy, "context": context, "user": user, "budget": _budget(ours)}
+    inner = ours.rest.pop("markers", None)
+    if markers is not None and inner is not None:
+        raise bad("markers", "is given in pomona.markers too — give it once")
+    where = "pomona.markers" if markers is None else "markers"
+    read["markers"] = _markers(inner if markers is None else markers, where, served)
     read["candidates"] = ours.take("candidates", bool, strategy is not None)
     ours.end()
     if strategy is None:
@@ -168,6 +176,30 @@ def _ours(fields: Fields, served: ServedModel) -> dict[str, Any]:
             remedy = f"name one, as in {served.name}@hedged5-mbr or {served.name}@greedy"
             raise bad(f"pomona.{name}", f"belongs to a strategy — {remedy}")
     return read
+
+
+def _markers(given: Any, where: str, served: ServedModel) -> dict[str, Value] | None:
+    """The values that a request gives markers; "auto" alone is that of each that has one."""
+    if given is None:
+        return None
+    if (trained := served.trained) is None:
+        raise wrong(where, str(untrained(f'the model "{served.name}"')), "unsupported_value")
+    if given == AUTO:
+        given = dict.fromkeys(trained.auto, AUTO)
+        if not given:
+            message = "the model knows no quality — give values"
+            raise wrong(where, f"{where} is {AUTO}: {message}")
+    if not isinstance(given, dict):
+        raise mistyped(where, f'an object of values by marker, or "{AUTO}"')
+    given = {name: value for name, value in given.items() if value is not None}
+    for name, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise mistyped(f"{where}.{name[:80]}", "a string or a number")
+        try:
+            trained.values({name: value})
+        except PomonaError as error:
+            raise wrong(f"{where}.{name[:80]}", str(error)[:1000]) from error
+    return given
 
 
 def _budget(ours: Fields) -> Budget:

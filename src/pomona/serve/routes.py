@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs
 
 import numpy as np
 
-from pomona.sample.context import Context, Memory, Neighbours, Selected, Thought
+from pomona.errors import PomonaError
+from pomona.markers import MarkedModel, Trained
+from pomona.sample.context import Context, Feedback, Memory, Neighbours, Selected, Thought
 from pomona.serve.call import FEEDBACK, MEMORY, Call, event, send_events
-from pomona.serve.fields import Fields, bad, missing
+from pomona.serve.fields import Fields, bad, missing, mistyped
 from pomona.serve.parsing import ParsedRequest, read_chat, read_completion
 from pomona.serve.served import ServedModels
 from pomona.serve.shapes import Chunks, embeddings, whole
@@ -29,6 +32,8 @@ _LONGEST_GROUP = 64
 # What requests may use of a memory of rows: the setting of `Neighbours`.
 _NEAR = {"lookup": "lookup", "examples": "examples", "neighbours": "candidates"}
 _MADE = ("phrases", "selector")  # and what has no setting
+_MARKERS = "markers"  # among what holds for a user where a request says nothing
+_MOST_MARKERS = 64
 _MOST_SAID = 100_000  # characters of a text that is kept as feedback
 
 
@@ -98,14 +103,47 @@ async def _keep(call: Call) -> None:
         for name in ("rejected", "edited", "complaint", "strategy", "user", "group")
     }
     said["good"] = fields.take("good", bool)
+    markers = _chosen(fields)
     for name, text in said.items():
         if isinstance(text, str) and len(text) > _MOST_SAID:
             raise bad(name, f"has {len(text):,} characters; at most {_MOST_SAID:,} are kept")
     said["user"] = call.user(said["user"])
     fields.end()
     call.enter(FEEDBACK)
-    number = await call.while_here(memory.run(partial(memory.add, **said)))
+    work = partial(_kept, memory, said, markers)
+    number = await call.while_here(memory.run(work))
     await call.reply({"object": "feedback", "id": number})
+
+
+def _chosen(fields: Fields) -> dict[str, Any]:
+    """The markers that a user chose for the answer. Which of them a model knows is seen when it is
+    asked.
+    """
+    given = fields.take(_MARKERS, dict, {})
+    if len(given) > _MOST_MARKERS:
+        raise bad(_MARKERS, f"has {len(given)} entries; at most {_MOST_MARKERS} are kept")
+    for name, value in given.items():
+        path = f"{_MARKERS}.{name[:80]}"
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise mistyped(path, "a string or a number")
+        if isinstance(value, str) and len(value) > _MOST_SAID // 100:
+            raise bad(
+                path, f"has {len(value):,} characters; at most {_MOST_SAID // 100:,} are kept"
+            )
+    return given
+
+
+def _kept(memory: Feedback, said: Mapping[str, Any], markers: Mapping[str, Any]) -> int:
+    """Keep what was said; the markers of an answer that a user calls good, or takes over another,
+    are that user's from now on.
+    """
+    number, user = memory.add(**said), said["user"]
+    bad_signs = said["edited"], said["complaint"]
+    preferred = said["rejected"] is not None and not any(one is not None for one in bad_signs)
+    good = preferred if said["good"] is None else said["good"]
+    if markers and user is not None and good:
+        memory.set_defaults(user, {_MARKERS: markers})
+    return number
 
 
 async def _forget(call: Call) -> None:
@@ -190,6 +228,7 @@ async def _generate(
     parsed = read(await call.json(), call.state.models)
     call.model = parsed.served.name
     call.enter(call.model)
+    parsed = await _marked(call, parsed)
     levers = [_lever(call, parsed, name) for name in parsed.context]
     if parsed.stream:
         await send_events(call, _chunks(call, parsed, levers))
@@ -197,6 +236,34 @@ async def _generate(
     answers = await call.while_here(outcome(parsed, levers))
     call.state.metrics.paid(parsed.served.name, answers.spent)
     await call.reply(whole(parsed, answers))
+
+
+async def _marked(call: Call, parsed: ParsedRequest) -> ParsedRequest:
+    """The request to a model that is asked with markers: with those of the request, or what this
+    user chose before.
+    """
+    served, given = parsed.served, parsed.markers
+    if served.trained is None:
+        return parsed
+    user = call.user(parsed.user)
+    if given is None and user is not None and call.state.feedback is not None:
+        work = partial(call.state.feedback.defaults, user)
+        kept = (await call.while_here(call.state.feedback.run(work))).get(_MARKERS, {})
+        given = _fitting(kept, served.trained)
+    model = MarkedModel(served.model, served.trained, given or {})
+    return replace(parsed, served=replace(served, model=model))
+
+
+def _fitting(kept: Mapping[str, Any], trained: Trained) -> dict[str, Any]:
+    """What this model knows of the markers that a user chose, perhaps of another."""
+    found: dict[str, Any] = {}
+    for name, value in kept.items():
+        try:
+            trained.values({name: value})
+        except PomonaError:
+            continue
+        found[name] = value
+    return found
 
 
 def _lever(call: Call, parsed: ParsedRequest, name: str) -> Context:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pomona.errors import PomonaError, nearest
+from pomona.markers import Trained
 from pomona.models import Model
 from pomona.sample import NAMED, Strategy, parse_strategy
 from pomona.web import ApiError
@@ -19,13 +20,14 @@ _LONGEST = 200
 @dataclass(frozen=True)
 class ServedModel:
     """A model under its name. `remote` says that a server answers, which may know parameters we do
-    not.
+    not; `trained` is None where it was not trained with markers.
     """
 
     name: str
     model: Model
     fingerprint: str
     remote: bool
+    trained: Trained | None = None
     strategy: Strategy | None = None
 
     @property
@@ -39,10 +41,15 @@ class ServedModels:
     judge of its own.
     """
 
-    def __init__(self, models: Mapping[str, Model]) -> None:
+    def __init__(
+        self, models: Mapping[str, Model], trained: Mapping[str, Trained] | None = None
+    ) -> None:
         if not models:
             raise PomonaError("no model to serve", remedy="give at least one --model")
-        self._served = {name: _served(name, model) for name, model in models.items()}
+        known = trained or {}
+        self._served = {
+            name: _served(name, model, known.get(name)) for name, model in models.items()
+        }
         self._created = int(time.time())
 
     @property
@@ -86,7 +93,10 @@ class ServedModels:
         return self._object(called)
 
     def _object(self, name: str) -> dict[str, Any]:
-        return {"id": name, "object": "model", "created": self._created, "owned_by": "pomona"}
+        trained = self.find(name).trained
+        markers = {} if trained is None else {"markers": _markers(trained)}
+        own = {"id": name, "object": "model", "created": self._created, "owned_by": "pomona"}
+        return own | markers
 
 
 def read_strategy(given: str | Mapping[str, Any], param: str) -> Strategy:
@@ -99,7 +109,21 @@ def read_strategy(given: str | Mapping[str, Any], param: str) -> Strategy:
         raise ApiError(400, str(error)[:1000], param=param, code="unknown_strategy") from error
 
 
-def _served(name: str, model: Model) -> ServedModel:
+def _markers(trained: Trained) -> dict[str, Any]:
+    """Each marker with its kind, its values where there are some to choose from, and whether it has
+    an "auto".
+    """
+    return {
+        name: {
+            "kind": one.kind,
+            **({"values": list(one.values)} if one.values else {}),
+            "auto": name in trained.auto,
+        }
+        for name, one in trained.taxonomy.listed.items()
+    }
+
+
+def _served(name: str, model: Model, trained: Trained | None) -> ServedModel:
     fingerprint = "fp_" + hashlib.sha256(model.identity.encode()).hexdigest()[:10]
     remote = model.identity.startswith(("http:", "https:"))
-    return ServedModel(name, model, fingerprint, remote)
+    return ServedModel(name, model, fingerprint, remote, trained)

@@ -15,6 +15,7 @@ from pomona.sample.context import Context
 from pomona.web import is_loopback
 
 if TYPE_CHECKING:
+    from pomona.markers import Trained
     from pomona.memory import RowMemory
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMG]i?)?B?", re.IGNORECASE)
@@ -36,6 +37,7 @@ class ServeSettings:
     memory: rows that were answered before, for the contexts phrases, selector (where it has one),
         lookup, examples and neighbours: with the similarity from which a row is the answer, and how
         many are shown or are candidates. Of several keys each adds rows of its own.
+    markers: what models were trained with, by the names clients use.
     keep_alive: seconds of silence after which a stream says that it is alive.
     """
 
@@ -46,6 +48,7 @@ class ServeSettings:
     feedback: Path | None = None
     contexts: Mapping[str, Context] = field(default_factory=dict)
     keep_alive: float = 5.0
+    markers: Mapping[str, Trained] = field(default_factory=dict)
     memory: RowMemory | None = None
     lookup: float = 0.6
     examples: int = 2

@@ -52,6 +52,7 @@ def serve(
     queue: int = 64,
     concurrency: int = 8,
     threads: int = 1,
+    markers_from: Sequence[str] = (),
     contexts: Sequence[Context] = (),
     memory: RowMemory | None = None,
     lookup: float = 0.6,
@@ -78,6 +79,8 @@ def serve(
         concurrency: Requests under way at once at a model's server, and answers llama.cpp decodes
             at once.
         threads: Threads of models in this process.
+        markers_from: What a model was trained with, where it has no folder that says so: the file
+            OUT.markers.json of `pomona markers apply`, or NAME=FILE.
         contexts: What models see where a request names it; `pomona.sample.context.open_contexts`
             opens some.
         memory: Rows that were answered before, which clients may add to (POST /v1/memory) where it
@@ -94,7 +97,7 @@ def serve(
     """
     needed = ("starlette", "uvicorn", "httpx", "prometheus_client")
     require(*needed, extra="serve", for_what="to serve models")
-    from pomona.serve.app import open_models, run
+    from pomona.serve.app import open_markers, open_models, run
     from pomona.serve.settings import ServeSettings, check_host, parse_size, read_keys
     from pomona.web import listening
 
@@ -105,6 +108,7 @@ def serve(
         queue=queue,
         feedback=None if feedback is None else Path(feedback),
         contexts={context.name: context for context in contexts},
+        markers=open_markers(model, markers_from),
         memory=memory,
         lookup=lookup,
         examples=examples,

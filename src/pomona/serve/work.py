@@ -11,6 +11,7 @@ from itertools import zip_longest
 from typing import Any
 
 from pomona.answers import Account, Answer, together
+from pomona.markers import MarkedModel, MarkedReply
 from pomona.models import Draw, ModelError, Reply, ReplyPiece, Request, Spent, Token, merged
 from pomona.sample import answer
 from pomona.sample.context import Context
@@ -28,6 +29,7 @@ class ResponseChoice:
     tokens: tuple[Token, ...] = ()
     reasoning: str | None = None
     refusal: str | None = None
+    markers: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -141,11 +143,17 @@ def _samples(parsed: ParsedRequest, request: Request) -> list[Draw]:
 
 
 def _checked(parsed: ParsedRequest, outcome: Outcome) -> Outcome:
-    """The outcome, unless log-probabilities were asked for and an answer has none."""
+    """The outcome, with the markers of each choice where the model knows some. ApiError where
+    log-probabilities were asked for and an answer has none.
+    """
     untold = (one.text and not one.tokens and not one.calls for one in outcome.choices)
     if parsed.logprobs and any(untold):
         raise _untold(parsed)
-    return outcome
+    if not isinstance(parsed.served.model, MarkedModel):
+        return outcome
+    given = {"given": parsed.served.model.given}
+    markers = [given | dict(one.markers or {"inferred": None}) for one in outcome.choices]
+    return replace(outcome, pomona=outcome.pomona | {"markers": markers})
 
 
 def _untold(parsed: ParsedRequest) -> ApiError:
@@ -178,6 +186,7 @@ def _choice(text: str, reply: Reply) -> ResponseChoice:
         reply.tokens,
         reply.reasoning,
         reply.refusal,
+        reply.notes if isinstance(reply, MarkedReply) else None,
     )
 
 
@@ -206,6 +215,7 @@ def _candidate(parsed: ParsedRequest, reply: Reply, score: float | None) -> dict
         "logprob": reply.logprob,
         "model": parsed.served.name if own else reply.model,
         "spent": asdict(reply.spent),
+        **({"markers": reply.notes} if isinstance(reply, MarkedReply) else {}),
     }
 
 
