@@ -21,7 +21,9 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -484,9 +486,12 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     rows, items = (tagged(corpus, work, split, taxonomy) for split in ("train", "test"))
     folders: dict[str, list[Path]] = {arm: [] for arm in corpus.arms}
-    for seed in range(given.seeds):
-        for arm in corpus.arms:
-            folders[arm].append(train(corpus, arm, seed, rows, taxonomy, work))
+    spawn = get_context("spawn")  # a process each: torch does not give memory back after a training
+    with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool:
+        for seed in range(given.seeds):
+            for arm in corpus.arms:
+                asked_for = pool.submit(train, corpus, arm, seed, rows, taxonomy, work)
+                folders[arm].append(asked_for.result())
     test = Items(items, taxonomy)
     found = {
         (arm, mode): asked(arm, mode, folders[arm], test, work)
