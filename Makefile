@@ -14,14 +14,15 @@ quickstart: $(STAMP)
 test: $(STAMP)
 	OMP_NUM_THREADS=1 RAYON_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(PYTEST)
 
-# lm-eval brings three dozen packages that nothing else needs: they go beside the locked ones.
+# lm-eval brings three dozen packages that nothing else needs, and transformers' Trainer imports peft
+# wherever it finds it, in half a second: they go beside the locked ones.
 HARNESS := .venv/harness
 test-harness: $(STAMP)
 	test -x $(HARNESS)/bin/python || $(BIN)/python -m venv $(HARNESS)
 	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
 	  > $$($(HARNESS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/locked.pth
-	$(HARNESS)/bin/python -m pip install --quiet --constraint requirements.lock "lm-eval==0.4.13"
-	OMP_NUM_THREADS=1 $(HARNESS)/bin/python -m pytest tests/tasks tests/recipe/test_harness.py $(PYTEST)
+	$(HARNESS)/bin/python -m pip install --quiet --constraint requirements.lock "lm-eval==0.4.13" "peft==0.21.2"
+	OMP_NUM_THREADS=1 $(HARNESS)/bin/python -m pytest tests/tasks tests/recipe/test_harness.py tests/markers/test_lora.py $(PYTEST)
 
 lint: $(STAMP)
 	$(BIN)/ruff check
