@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         MarkedReply as MarkedReply,
         MarkersContext as MarkersContext,
         open_markers as open_markers,
+        split_list as split_list,
     )
     from pomona.markers.columns import PREFIX as PREFIX
     from pomona.markers.coverage import Coverage as Coverage, Report as Report, report as report
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "asking": "MarkedModel MarkedReply MarkersContext open_markers",
+        "asking": "MarkedModel MarkedReply MarkersContext open_markers split_list",
         "columns": "PREFIX",
         "lists": "Form attach detach escape list_of read_answer read_list unescape",
         "coverage": "Coverage Report report",

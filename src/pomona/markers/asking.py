@@ -139,7 +139,7 @@ class MarkedModel(Wrapper):
         return replace(request, messages=tuple(messages))
 
     def _read(self, request: Request, reply: Reply) -> MarkedReply:
-        values = None if request.options else _split(reply.text, self.trained)
+        values = None if request.options else split_list(reply.text, self.trained)
         known = {name: getattr(reply, name) for name in Reply.__dataclass_fields__}
         if values is not None:
             inferred, rest = values
@@ -249,12 +249,12 @@ class _Held:
         self.tokens += came.tokens
         if _may_be_list(self.text, self.trained):
             return None
-        found = _split(self.text, self.trained)
+        found = split_list(self.text, self.trained)
         return self._released(came.index, self.text if found is None else found[1])
 
     def rest(self, index: int) -> ReplyPiece | None:
         """What is held back at the end of an answer that is whole."""
-        found = None if self.open else _split(self.text, self.trained)
+        found = None if self.open else split_list(self.text, self.trained)
         return None if self.open else self._released(index, found[1] if found else self.text)
 
     def _released(self, index: int, text: str) -> ReplyPiece | None:
@@ -264,7 +264,7 @@ class _Held:
         return ReplyPiece(text, index, tokens) if text or tokens else None
 
 
-def _split(text: str, trained: Trained) -> tuple[dict[str, Value], str] | None:
+def split_list(text: str, trained: Trained) -> tuple[dict[str, Value], str] | None:
     """The list that a text begins with, and the rest. A stream decides the same before its end."""
     values, rest = read_answer(text, trained.taxonomy, trained.form)
     if values is None:

@@ -15,6 +15,7 @@ from pydantic import Discriminator, Field, Tag
 from pomona.documents import StrictModel
 from pomona.errors import PomonaError, nearest
 from pomona.markers import (
+    AUTO,
     PAPER,
     Form,
     Marker,
@@ -31,7 +32,6 @@ from pomona.recipe.lever import Beside, TrainingLever
 from pomona.recipe.marked import Marked, marked
 from pomona.recipe.schema import Recipe
 from pomona.recipe.steps.markers import (
-    AUTO,
     WORDS,
     as_value,
     finetune_on_lists,

@@ -16,14 +16,15 @@ import pyarrow.parquet as pq
 from pomona.errors import PomonaError
 from pomona.ledger import Meter
 from pomona.markers import (
+    AUTO,
     PREFIX,
     Marker,
     Taxonomy,
     Trained,
     Value,
     attach,
-    read_answer,
     read_trained,
+    split_list,
     tag,
     trained_of,
     training_rows,
@@ -41,7 +42,6 @@ pc: Any = pyarrow.compute  # its stubs lack most functions
 TAGS, GIVEN, INFERRED = "tags.parquet", "given.parquet", "inferred.parquet"
 FILLED = "filled_"  # begins the columns of templates
 WORDS = "in words"  # no name of a marker
-AUTO = "auto"
 _ROW, _ANSWER, _SOURCE = "row of the table", "answer of the item", "source of the item"
 _PROMPT = "\0"  # where words have the prompt that is asked
 _ALL = 1 << 30
@@ -257,8 +257,7 @@ def take_lists_off(step: StepContext) -> Cost:
         trained = _trained(step)
         about, rows = read_pools(step.inputs["pools"], _ALL)
         read = [
-            [read_answer(text, trained.taxonomy, trained.form) for text in row["answers"]]
-            for row in rows
+            [split_list(text, trained) or (None, text) for text in row["answers"]] for row in rows
         ]
         columns = {name: [row[name] for row in rows] for name in rows[0]}
         columns["answers"] = [[text for _, text in pool] for pool in read]
