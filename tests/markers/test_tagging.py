@@ -299,3 +299,46 @@ def test_quartiles_of_a_score_are_within_each_language_and_ties_share_one(here: 
     }  # fmt: skip
     assert found["-loss"]["de"] == ["4", "1", "1", "4", "2", "3", "2", "3"]
     assert found["-loss"]["fr"] == ["2", "2", "2", "4", None, None]
+
+
+ODD = [
+    '{"prompt": "Gr\\u00f6\\u00dfe", "completion": "taille", "n": 1.50, "meta": {"a": 1}}',
+    '{"completion":"b","prompt":"a"}',
+    '{"prompt": "a", "completion": "b", "n": null, "meta": {"b": "x"}}  ',
+    '{"prompt": "a", "completion": "b", "n": 1e3, "meta": null}',
+]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", ""])
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_lines_that_we_would_write_otherwise_come_back_as_they_were(
+    here: Path, end: str, kind: str
+) -> None:
+    text = (end or "\n").join(ODD) + end
+    Path("odd.jsonl").write_bytes(text.encode())
+    own = Taxonomy.model_validate({"markers": {"n": {"kind": "integer", "measure": "characters"}}})
+    tag("odd.jsonl", f"t.{kind}", taxonomy=own)
+    apply(f"t.{kind}", f"a.{kind}", taxonomy=own, form="compact")
+    for name in ("t", "a"):
+        strip(f"{name}.{kind}", f"{name}.back.jsonl")
+        assert Path(f"{name}.back.jsonl").read_bytes() == text.encode()
+    strip(f"a.{kind}", "back.parquet")
+    assert read("back.parquet").to_table().equals(read("odd.jsonl").to_table())
+    changed = read(f"a.{kind}").to_table().to_pylist()[::-1]
+    changed[0]["n"] = 7.0
+    strip(pa.Table.from_pylist(changed), "c.jsonl")  # pyright: ignore[reportArgumentType]
+    lines = Path("c.jsonl").read_text().splitlines()
+    assert json.loads(lines[0]) == json.loads(ODD[3]) | {"n": 7.0, "meta": None}
+    assert lines[2:] == [ODD[1], ODD[0]]
+
+
+def test_a_value_that_comes_late_in_a_file_of_json_is_read(here: Path) -> None:
+    rows = [{"completion": "c", "n": None}] * 10_001 + [{"completion": "{}", "n": 3}]
+    tagged = [
+        row | {"marker_n": row["n"], "marker_n_by": None, "marker_n_sure": None} for row in rows
+    ]
+    tagged[-1]["marker_n_by"] = "column"
+    Path("late.jsonl").write_text("".join(json.dumps(row) + "\n" for row in tagged))
+    assert report("late.jsonl").markers[0].by == {"column": 1}
+    strip("late.jsonl", "back.jsonl")
+    assert Path("back.jsonl").read_text() == "".join(json.dumps(row) + "\n" for row in rows)

@@ -12,6 +12,7 @@ from pomona.markers.taxonomy import Marker, Taxonomy
 from pomona.records import Records, Where, as_records, read
 
 PREFIX = "marker_"
+LINE = "marker_line"  # the line of JSONL that a row was, where we would write another
 FORM = "marker_form"  # of the training form: how a row's lists are written, and in which columns
 BY, SURE = "_by", "_sure"
 _KINDS = {"float": pa.float64(), "integer": pa.int64()}
@@ -22,7 +23,8 @@ CHATS = ("messages", "conversations")
 
 def opened(inputs: Where | Records | pa.Table) -> Records:
     """The rows of inputs."""
-    return as_records(inputs) if isinstance(inputs, Records | pa.Table) else read(inputs)
+    records = as_records(inputs) if isinstance(inputs, Records | pa.Table) else read(inputs)
+    return records.with_late_types()
 
 
 def type_of(marker: Marker) -> pa.DataType:

@@ -21,6 +21,7 @@ from pomona.markers.chats import texts_of
 from pomona.markers.columns import (
     BY,
     FORM,
+    LINE,
     SURE,
     fields,
     opened,
@@ -88,11 +89,15 @@ def tag(
         {"--out": out}, inputs=[*records.paths, *read_from], stamps=lambda: stamp(records.paths),
         folders={"--rejects": records.rejects},
     ) as results:  # fmt: skip
-        table = records.to_table()
+        table = records.with_lines(LINE).to_table()
+        lines = table[LINE] if LINE in table.column_names else None
+        table = table.select(records.column_names)
         asked = _Asked(model, store or (None if model is None else f"{out}.answers.db"))
         counter = None if tokenizer is None else token_counter(tokenizer)
         work = _Work(table, where, told, texts, prompts, counter, asked)
         made = work.tags(sources)
+        if lines is not None and lines.null_count < len(lines):
+            made = made.append_column(LINE, lines)
         results.write("--out", Records.of(TableSource(made)))
         parts = [str(part.where) for part in records.source.parts()]
         parameters = {
@@ -338,7 +343,7 @@ def _columns(given: Sequence[str], taxonomy: Taxonomy) -> dict[str, str]:
 
 
 def _refuse_tagged(records: Records, taxonomy: Taxonomy) -> None:
-    there = [name for name in [*(one.name for one in fields(taxonomy)), FORM] if name in
+    there = [name for name in [*(one.name for one in fields(taxonomy)), FORM, LINE] if name in
              records.column_names]  # fmt: skip
     if there:
         where = str(records.source.where)

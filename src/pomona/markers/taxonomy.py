@@ -18,6 +18,7 @@ from pomona.errors import PomonaError, nearest
 PAPER = "paper"
 Value = str | int | float
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+_RESERVED = {"form", "line"}  # of columns of rows
 _ENDS = ("_by", "_sure", "_form")  # of columns beside a marker's
 FORMALITY = {"Formal", "Informal"}
 _COUNTS = {"tokens", "characters", "words", "sentences", "paragraphs"}
@@ -195,7 +196,7 @@ class Taxonomy(StrictModel):
             yield ("markers",), "there are no markers" + (" that are listed" if known else "")
         for name, one in self.markers.items():
             place = ("markers", name)
-            if not _NAME.fullmatch(name) or name.endswith(_ENDS) or name == "form":
+            if not _NAME.fullmatch(name) or name.endswith(_ENDS) or name in _RESERVED:
                 ends = " or ".join(_ENDS)
                 text = f'"{name}" is no name: a-z, 0-9 and _, and it does not end in {ends}'
                 yield place, text

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pomona.documents import parse_json
 from pomona.errors import PomonaError
-from pomona.files import json_text
+from pomona.files import address, json_text
 from pomona.markers.attached import (
     bare_answers,
     bare_prompts,
@@ -27,6 +27,7 @@ from pomona.markers.chats import Side, texts_of
 from pomona.markers.columns import (
     BY,
     FORM,
+    LINE,
     PREFIX,
     PROMPTS,
     SURE,
@@ -47,7 +48,16 @@ from pomona.markers.lists import (
 )
 from pomona.markers.taxonomy import PAPER, Taxonomy, read_taxonomy
 from pomona.markers.trained import trained_of
-from pomona.records import Card, Records, Results, TableSource, Where, as_text, inputs_of
+from pomona.records import (
+    Card,
+    Records,
+    Results,
+    TableSource,
+    Where,
+    as_text,
+    format_of,
+    inputs_of,
+)
 from pomona.workspace import stamp
 
 pc: Any = pyarrow.compute  # its stubs lack most functions
@@ -264,7 +274,14 @@ def strip(inputs: Where | Records, out: str | Path) -> Card:
     """
     records = opened(inputs)
     names = tagged(records)
-    return _rewritten(records, out, "markers strip", {}, lambda rows: bare_rows(rows, names))
+
+    def bare(rows: pa.Table) -> pa.Table:
+        done = bare_rows(rows, names)
+        if LINE not in rows.column_names or format_of(address(out))[0] != "jsonl":
+            return done
+        return done.append_column(LINE, rows[LINE])
+
+    return _rewritten(records, out, "markers strip", {}, bare, lines=LINE)
 
 
 def bare_rows(table: pa.Table, names: Sequence[str]) -> pa.Table:
@@ -275,7 +292,7 @@ def bare_rows(table: pa.Table, names: Sequence[str]) -> pa.Table:
             rows = pc.equal(coded.indices, at).fill_null(False)
             table = _bare(table, told, rows)
     beside = [PREFIX + name + end for name in names for end in ("", BY, SURE)]
-    return table.drop_columns([one for one in [*beside, FORM] if one in table.column_names])
+    return table.drop_columns([one for one in [*beside, FORM, LINE] if one in table.column_names])
 
 
 def _bare(table: pa.Table, told: str, rows: pa.Array) -> pa.Table:
@@ -314,6 +331,7 @@ def _rewritten(
     made: Callable[[pa.Table], pa.Table],
     more: Sequence[str] = (),
     beside: Callable[[pa.Table], str] | None = None,
+    lines: str | None = None,
 ) -> Card:
     markers = None if beside is None else f"{out}.markers.json"
     with Results(
@@ -325,7 +343,7 @@ def _rewritten(
         except PomonaError as error:
             where = ", ".join(str(one) for one in (records.source.where, error.where) if one)
             raise PomonaError(error.message, where=where, remedy=error.remedy) from error
-        results.write("--out", Records.of(TableSource(table)))
+        results.write("--out", Records.of(TableSource(table)), lines)
         if beside is not None:
             results.partial("the markers").write_text(beside(table), encoding="utf-8")
         inputs = inputs_of((str(part.where), None) for part in records.source.parts())

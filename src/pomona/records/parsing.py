@@ -34,11 +34,12 @@ _KINDS |= dict.fromkeys((int, float), "a number")
 
 
 class ParsedRow(NamedTuple):
-    """A well-formed row: the number of its first line, its bytes, its values."""
+    """A well-formed row: the number of its first line, its bytes, its values; what ends it."""
 
     line: int
     raw: bytes
     values: dict[str, Any]
+    end: bytes = b"\n"
 
 
 class Bad(NamedTuple):

@@ -21,6 +21,7 @@ from pomona.records.engines import spread
 from pomona.records.parquet import ParquetSource
 from pomona.records.source import Batches, Filter, Source, Streamed, TableSource, kept, no_column
 from pomona.records.store import is_remote
+from pomona.records.text_source import TextSource, with_late_types
 from pomona.records.writing import write_rows
 from pomona.workspace import disk_guard
 
@@ -115,6 +116,27 @@ class Records:
         whole = self.limit is None
         base = self if whole else replace(self, source=_Nested(self), filters=(), limit=None)
         return replace(base, filters=(*base.filters, *values))
+
+    def with_lines(self, name: str) -> Records:
+        """These records with another column: of rows of JSONL the line that each was, with its
+        newline, null where we would write the row as it is there. Else these records. What
+        `Results.write` is told to be `lines` comes back to the byte.
+        """
+        if not isinstance(self.source, TextSource) or self.source.kind != "jsonl":
+            return self
+        if self.engine != "native":
+            return self
+        schema = self.source.schema.append(pa.field(name, pa.string()))
+        source = replace(self.source, schema=schema, lines=name)
+        return replace(self, source=source, _columns=(*self._columns, name))
+
+    def with_late_types(self) -> Records:
+        """These records, columns of JSONL that are null in all of the first rows with the type of
+        their first value. All lines are looked at once.
+        """
+        if not isinstance(self.source, TextSource):
+            return self
+        return replace(self, source=with_late_types(self.source))
 
     def head(self, n: int) -> Records:
         """The first `n` rows. Raises PomonaError when `n` is negative."""

@@ -194,12 +194,12 @@ class Results:
                 self._partials[name] = path.with_name(f".{path.name}.{os.getpid()}.partial")
         return self._partials[name]
 
-    def write(self, name: str, rows: WritableRows) -> None:
-        """Write the result `name` as `pomona.records.write` does."""
+    def write(self, name: str, rows: WritableRows, lines: str | None = None) -> None:
+        """Write the result `name` as `pomona.records.write` does; `lines` as `with_lines` says."""
         where = self._files[name]
         with disk_guard(where):
             partial = self.partial(name)
-        write_partial(rows, partial, where)
+        write_partial(rows, partial, where, lines=lines)
 
     def publish(self, card: Card) -> Card:
         """Give every result its name, and write the card that lists them. Returns that card."""

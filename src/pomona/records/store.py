@@ -237,6 +237,14 @@ def blocks(uri: str) -> Iterator[bytes]:
             yield block
 
 
+def unfinished(uri: str) -> bool:
+    """Whether the file's last line lacks its newline."""
+    last = b"\n"
+    for block in blocks(uri):
+        last = block[-1:]
+    return last != b"\n"
+
+
 def lines(uri: str) -> Iterator[bytes]:
     """The file's lines, without their newline and without a byte-order mark. Only one line and one
     block are in memory, and of a line no more than tells that it is too long.

@@ -7,9 +7,10 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from pomona.records.column_types import (
     json_column,
     natural_type,
     plain,
+    widen,
 )
 from pomona.records.parsing import (
     Bad,
@@ -36,7 +38,16 @@ from pomona.records.parsing import (
     plain_fields,
 )
 from pomona.records.source import Batches, Files, Filter, kept, no_column
-from pomona.records.store import check_regular, format_of, info, is_remote, line_blocks, lines
+from pomona.records.store import (
+    check_regular,
+    format_of,
+    info,
+    is_remote,
+    line_blocks,
+    lines,
+    unfinished,
+)
+from pomona.records.writing import json_line
 from pomona.workspace import disk_guard
 
 SAMPLE_ROWS, SAMPLE_BYTES = 10_000, 16 << 20
@@ -48,12 +59,14 @@ OnBad = Callable[[str, Bad], None]
 @dataclass(frozen=True)
 class TextSource(Files):
     """Files of one text format. `chosen` says that the caller named the columns, so that other keys
-    are passed over.
+    are passed over. `lines` is a column with the line of JSONL that a row was, with its newline,
+    null where it is as we would write the row.
     """
 
     kind: str
     chosen: bool
     on_bad: OnBad
+    lines: str | None = field(default=None, kw_only=True)
 
     def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
         """See `Source`."""
@@ -62,7 +75,10 @@ class TextSource(Files):
                 _check_header(file, self.schema.names, self.chosen)
                 yield from self._csv(file, keep)
             else:
-                yield from self._rows(file, jsonl_rows(lines(file)), keep)
+                rows = jsonl_rows(lines(file))
+                if self.lines is not None and unfinished(file):
+                    rows = _unfinished(rows)
+                yield from self._rows(file, rows, keep)
 
     def _rows(self, file: str, rows: Iterator[ParsedRow | Bad], keep: Filter) -> Batches:
         for pack in packs(rows, partial(self.on_bad, file)):
@@ -119,12 +135,33 @@ class TextSource(Files):
                     raise MisfitError(f'column "{unknown}" is not among those of the {first}')
         build = csv_column if self.kind == "csv" else json_column
         arrays: list[pa.Array] = []
-        for field in self.schema:
+        for column in self.schema:
+            if column.name == self.lines:
+                continue
             try:
-                arrays.append(build([row.values.get(field.name) for row in rows], field.type))
+                arrays.append(build([row.values.get(column.name) for row in rows], column.type))
             except MisfitError as error:
-                raise MisfitError(f'column "{field.name}" {error}') from error
+                raise MisfitError(f'column "{column.name}" {error}') from error
+        if self.lines is not None:
+            own = [name for name in names if name != self.lines]
+            written = pa.record_batch(arrays, own).to_pylist()
+            odd = [
+                None if json_line(one) == row.raw + row.end else (row.raw + row.end).decode()
+                for one, row in zip(written, rows, strict=True)
+            ]
+            arrays.insert(names.index(self.lines), pa.array(odd, pa.string()))
         return pa.record_batch(arrays, schema=self.schema)
+
+
+def _unfinished(rows: Iterator[ParsedRow | Bad]) -> Iterator[ParsedRow | Bad]:
+    """Rows of which the last lacks its newline."""
+    held: ParsedRow | Bad | None = None
+    for row in rows:
+        if held is not None:
+            yield held
+        held = row
+    if held is not None:
+        yield held._replace(end=b"") if isinstance(held, ParsedRow) else held
 
 
 def open_text(files: Sequence[str], columns: Any, on_bad: OnBad) -> TextSource:
@@ -145,6 +182,29 @@ def open_text(files: Sequence[str], columns: Any, on_bad: OnBad) -> TextSource:
     if kind == "csv":
         _check_header(files[0], schema.names, names is not None)
     return TextSource(tuple(files), schema, files[0], kind, names is not None, on_bad)
+
+
+def with_late_types(source: TextSource) -> TextSource:
+    """A source of JSONL whose columns that were null in all of the first rows have the type of the
+    values that come later.
+    """
+    found = {one.name: one.type for one in source.schema if pa.types.is_null(one.type)}
+    for file in source.files if source.kind == "jsonl" and found else ():
+        for block in line_blocks(file):
+            # Whole numbers may be followed by others.
+            names = [one for one, kind in found.items() if kind in (pa.null(), pa.int64())]
+            keys = b"|".join(re.escape(json.dumps(name)).encode() for name in names)
+            if names and re.search(rb"(?:%b)\s*:\s*[^n\s]" % keys, block):
+                rows = [
+                    one.values
+                    for one in jsonl_rows(block.split(b"\n"))
+                    if isinstance(one, ParsedRow)
+                ]
+                for name in names:
+                    told = natural_type([row.get(name) for row in rows])
+                    found[name] = widen(found[name], told) or found[name]
+    fields = [pa.field(one.name, found.get(one.name, one.type)) for one in source.schema]
+    return replace(source, schema=pa.schema(fields))
 
 
 def stop(file: str, bad: Bad) -> None:

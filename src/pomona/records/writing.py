@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from pomona.errors import PomonaError
 from pomona.files import address, atomic_file
+from pomona.records.parsing import ParsedRow, jsonl_rows
 from pomona.records.store import BLOCK, COMPRESSIONS, format_of, is_remote, locate
 from pomona.workspace import disk_guard
 
@@ -40,15 +41,27 @@ def write_rows(rows: WritableRows, path: str | Path, format: str | None) -> Path
     return Path(path)
 
 
-def write_partial(rows: WritableRows, partial: Path, uri: str, format: str | None = None) -> None:
-    """Write to `partial` what will be `uri`, in its format and compression."""
+def write_partial(
+    rows: WritableRows,
+    partial: Path,
+    uri: str,
+    format: str | None = None,
+    lines: str | None = None,
+) -> None:
+    """Write to `partial` what will be `uri`, in its format and compression. `lines`: a column of
+    lines of JSONL; one that says the same as the rest of its row is taken as it is.
+    """
     kind = format or format_of(uri)[0]
     if kind not in _WRITERS:
         remedy = f"choose one of: {', '.join(_WRITERS)}"
         raise PomonaError(f"cannot write {kind}", where=uri, remedy=remedy)
     check_types(rows.schema, kind, uri)
+    compression = COMPRESSIONS.get(Path(uri).suffix.lower())
     with disk_guard(_by_way_of(uri)):
-        _WRITERS[kind](rows, partial, COMPRESSIONS.get(Path(uri).suffix.lower()))
+        if kind == "jsonl" and lines is not None:
+            _write_jsonl(rows, partial, compression, lines)
+        else:
+            _WRITERS[kind](rows, partial, compression)
 
 
 def _by_way_of(uri: str) -> str:
@@ -103,21 +116,49 @@ def _write_csv(rows: WritableRows, path: Path, compression: str | None) -> None:
             writer.write_batch(batch)
 
 
-def _write_jsonl(rows: WritableRows, path: Path, compression: str | None) -> None:
-    encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
-    done = 0
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+
+
+def json_line(row: Mapping[str, Any]) -> bytes:
+    """A row as a line of JSONL. Raises ValueError for NaN and infinity."""
+    return _ENCODER.encode(row).encode() + b"\n"
+
+
+def _write_jsonl(
+    rows: WritableRows, path: Path, compression: str | None, lines: str | None = None
+) -> None:
+    done, ended = 0, True
     with _sink(path, compression) as sink:
         for batch in rows.batches():
             for row in batch.to_pylist():
                 done += 1
+                told = None if lines is None else row.pop(lines, None)
                 try:
-                    line = encoder.encode(row)
+                    line = told.encode() if told and _says(told, row) else json_line(row)
                 except ValueError as error:
                     column = next(name for name, value in row.items() if not _finite(value))
                     message = f'row {done}, column "{column}": NaN and infinity have no JSON form'
                     remedy = "write Parquet, or replace them with null"
                     raise PomonaError(message, remedy=remedy) from error
-                sink.write(line.encode() + b"\n")
+                sink.write(line if ended else b"\n" + line)
+                ended = line.endswith(b"\n")
+
+
+def _says(line: str, row: Mapping[str, Any]) -> bool:
+    """Whether a line says what the row does. Keys that it lacks are null."""
+    told = next(jsonl_rows([line.strip().encode()]), None)
+    return isinstance(told, ParsedRow) and _equal(told.values, row)
+
+
+def _equal(told: Any, value: Any) -> bool:
+    if isinstance(value, Mapping):
+        if not isinstance(told, Mapping) or not told.keys() <= value.keys():
+            return False
+        return all(_equal(told.get(key), one) for key, one in value.items())
+    if isinstance(value, list):
+        several = isinstance(told, list) and len(told) == len(value)
+        return several and all(map(_equal, told, value))
+    return told == value and isinstance(told, bool) == isinstance(value, bool)
 
 
 def _finite(value: Any) -> bool:
