@@ -188,13 +188,13 @@ def test_a_list_stands_behind_the_prompt_or_the_last_message_of_the_user() -> No
     ).messages
     assert [one["content"] for one in seen] == [
         r"s~\|1", r"first~\|1", None,
-        [picture, {"type": "text", "text": r"a~\|0~|_0.75;de"}], r"t~\|1",
+        [parts[0], picture, {"type": "text", "text": r"\|0~|_0.75;de"}], r"t~\|1",
     ]  # fmt: skip
     assert seen[3]["name"] == "me"
-    none = marked("verbose", ["Hallo"])
-    assert asked(none, Request(({**user, "content": [picture]},))).messages[0]["content"] == [
-        picture, {"type": "text", "text": ""},
-    ]  # fmt: skip
+    told = marked("verbose", ["Hallo"])
+    assert asked(told, Request(({**user, "content": [picture]},))).messages[0]["content"] == [
+        picture
+    ]
     with pytest.raises(PomonaError, match="markers stand behind a user's message"):
         asked(model, Request(({"role": "system", "content": "Hi"},)))
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pomona.answers import Wrapper
 from pomona.errors import PomonaError
+from pomona.markers.chats import Conversation
 from pomona.markers.lists import (
     CLOSE,
     END,
@@ -30,7 +31,7 @@ from pomona.markers.lists import (
 )
 from pomona.markers.taxonomy import Marker, Taxonomy, Value
 from pomona.markers.trained import Trained, read_trained
-from pomona.models import Ask, Draw, Message, Model, Reply, ReplyPiece, Request, Spent, Token
+from pomona.models import Ask, Draw, Model, Reply, ReplyPiece, Request, Spent, Token
 
 _NUMBER = re.compile(r"[\d_.eE+-]*")
 _NO_VALUE = re.compile(r"[~\n\r]|%(?![0-9A-F]{0,2}$|[0-9A-F]{2})")  # as values are written out
@@ -127,16 +128,13 @@ class MarkedModel(Wrapper):
         given = {} if request.options else self.given
         if request.prompt is not None:
             return replace(request, prompt=attach(request.prompt, given, taxonomy, form))
-        messages = [_changed(one, lambda text: escape(text, form)) for one in request.messages]
-        users = [at for at, one in enumerate(request.messages) if one.get("role") == "user"]
-        if given and not users:
+        behind = attach("", given, taxonomy, form)
+        chat = Conversation.of(request.messages, alone=True)
+        if given and chat.prompt is None:
             remedy = "give at least one user message, or a prompt"
             raise PomonaError("markers stand behind a user's message", remedy=remedy)
-        if users:
-            last = request.messages[users[-1]]
-            listed = _changed(last, lambda text: attach(text, given, taxonomy, form), add=True)
-            messages[users[-1]] = listed
-        return replace(request, messages=tuple(messages))
+        changed = chat.prompted(lambda text: escape(text, form), lambda text: text + behind)
+        return replace(request, messages=tuple(changed))
 
     def _read(self, request: Request, reply: Reply) -> MarkedReply:
         values = None if request.options else split_list(reply.text, self.trained)
@@ -324,26 +322,3 @@ def _may_be_value(text: str, marker: Marker) -> bool:
     if marker.values:
         return any(code(marker, one).startswith(text) for one in marker.values)
     return len(text) <= _LONGEST and _NO_VALUE.search(text) is None
-
-
-def _changed(message: Message, change: Any, *, add: bool = False) -> Message:
-    """A message with its text changed, all of it in the place of its last part of text."""
-    content: Any = message.get("content")
-    if content is None or isinstance(content, str):
-        return {**message, "content": change(content or "")} if content or add else message
-    texts = [at for at, part in enumerate(content) if _is_text(part)]
-    text = change("".join(str(content[at].get("text", "")) for at in texts))
-    if not texts and not add:
-        return message
-    others = [(at, part) for at, part in enumerate(content) if at not in texts]
-    place = texts[-1] if texts else len(content)
-    made = (place, {"type": "text", "text": text})
-    return {**message, "content": [part for _, part in sorted([*others, made], key=_first)]}
-
-
-def _first(pair: tuple[int, Any]) -> int:
-    return pair[0]
-
-
-def _is_text(part: Any) -> bool:
-    return isinstance(part, Mapping) and part.get("type") == "text"
