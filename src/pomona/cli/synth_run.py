@@ -67,6 +67,7 @@ def _show(
         show.json(result.to_json())
     else:
         rows = [{"teacher": name, **_costs(one)} for name, one in result.teachers.items()]
+        rows += _rewards(result.rewards)
         show.table(rows, caption=_headline(result))
         for name in result.beyond():
             show.line(f"the budget of {name} is spent before all rows are answered")
@@ -90,6 +91,7 @@ def _show_set(show: Out, result: Synthesized, given: Mapping[str, Any]) -> int:
             }
             for name, one in tally.teachers.items()
         ]
+        rows += _rewards(tally.rewards)
         show.table(rows)
         for name, reason in result.absent.items():
             show.line(f"not asked: {clean(name)}, which {clean(reason)}")
@@ -102,6 +104,12 @@ def _show_set(show: Out, result: Synthesized, given: Mapping[str, Any]) -> int:
     for limit in result.limits_met():
         tell(f"the budget of {limit} was spent; raise it and run again to go on")
     return 1 if result.limits_met() else 0
+
+
+def _rewards(costs: Mapping[str, float | None]) -> list[dict[str, Any]]:
+    """What rewards cost, as the row of a table; none where they cost nothing."""
+    paid = any(value != 0 for value in costs.values())
+    return [{"teacher": "(rewards)", **_costs(costs)}] if paid else []
 
 
 def _costs(costs: Mapping[str, float | None]) -> dict[str, str]:

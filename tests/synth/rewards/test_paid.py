@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from pomona.answers import Budget
 from pomona.errors import PomonaError
 from pomona.models import RetryPolicy, Spent, load
 from pomona.synth.rewards import HttpReward, Likelihood, reward_from
@@ -175,10 +176,27 @@ def test_a_row_that_fails_is_a_failure_of_its_own(fresh: Judge) -> None:
 def test_a_server_that_is_down_is_not_asked_for_ever(fresh: Judge) -> None:
     fresh.acts = [500] * 99
     reward = HttpReward(fresh.url, policy=QUICK, concurrency=1)
-    rows = [candidate(str(at), "a", "x") for at in range(9)]
+    rows = [candidate(str(at), "a", "x", f"text {at}") for at in range(9)]
     assert np.isnan(reward.score(rows)).all() and len(fresh.seen) == 10
     assert reward.failures["8", "a", 0].startswith(
         "not asked: 5 requests in a row failed, the last"
     )
     fresh.acts = []
     assert not np.isnan(reward.score(rows)).any() and reward.failures == {}
+
+
+def test_a_servers_rewards_keep_to_a_budget(fresh: Judge) -> None:
+    left: list[tuple[Budget | None, str | None]] = [(Budget(tokens=20), None), (None, "money")]
+    reward = HttpReward(fresh.url, policy=QUICK, price=2, left=lambda: left.pop(0))
+    rows = [candidate(str(at), "a", f"{at}" * 30) for at in range(9)]
+    scores = reward.score(rows)
+    usage = reward.usage
+    each = usage.prompt_tokens // len(fresh.seen)
+    assert usage.estimated and usage.money == pytest.approx(2 * usage.prompt_tokens / 1e6)
+    assert 20 <= usage.prompt_tokens < 20 + each and reward.met == "tokens"
+    assert np.isnan(scores).sum() == 9 - len(fresh.seen)
+    assert set(reward.failures.values()) == {"the budget of tokens is spent"}
+    # What was there is not judged again, and nothing beyond another limit.
+    again = reward.score(rows)
+    np.testing.assert_array_equal(again, scores)
+    assert set(reward.failures.values()) == {"the budget of money is spent"}

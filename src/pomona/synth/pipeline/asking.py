@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from pomona.answers import Budget, Submitted
 from pomona.synth.pipeline.case import Case
 from pomona.synth.pipeline.pool import Pool
 from pomona.synth.pipeline.recipe import Budget as Limits
-from pomona.synth.pipeline.tally import COSTS, TOKENS, Tally
-from pomona.synth.teachers import Assignment, Candidate, Lesson, Lessons, Reject, Usage
+from pomona.synth.pipeline.tally import COSTS, TOKENS, Counted, Tally
+from pomona.synth.teachers import (
+    Assignment,
+    Candidate,
+    Lesson,
+    Lessons,
+    Reject,
+    Terms,
+    Usage,
+)
 
 _LIMITS = ("tokens", "money", "flops", "seconds")
 _NOTHING = Usage()
@@ -22,6 +30,7 @@ Draw = tuple[str, int]  # a teacher, and which of its answers to a row
 class Asking:
     """Asks, and notes in the tally what was asked and what it cost; the budget knows what was spent
     `before`, too. `started` is when its seconds began, of a monotonic clock; now when left out.
+    `counted` is what stands in a tally already.
     """
 
     def __init__(
@@ -31,10 +40,12 @@ class Asking:
         tally: Tally,
         before: Tally | None = None,
         started: float | None = None,
+        counted: Counted | None = None,
     ) -> None:
-        self._pool, self._tally, self._before = pool, tally, before or Tally()
+        self._pool, self.tally, self._before = pool, tally, before or Tally()
         self._limits = limits.model_dump(exclude_none=True)
         self._started = time.monotonic() if started is None else started
+        self.counted = Counted() if counted is None else counted
         # Draws that were answered, while somebody wants to know: teacher, draw (None: it rewrote).
         self.drawn: list[tuple[str, int | None, Assignment]] | None = None
 
@@ -77,7 +88,7 @@ class Asking:
         waits: Submitted | None = None
         for name, rows in wanted.items():
             try:
-                self._pool.teachers[name].submit(rows, self._left()[0])
+                self._pool.teachers[name].submit(rows, self.left()[0])
             except Submitted as told:
                 waits = told
         if waits is not None:
@@ -90,37 +101,85 @@ class Asking:
 
     def rewrite(self, teacher: str, rows: Sequence[Assignment]) -> Lessons:
         """What a model writes to rows whose texts are all that it is sent."""
-        lessons = self._made(teacher, None, rows)
-        self._tally.of(teacher).add(lessons)
+        lessons = self._made(teacher, None, rows)[0]
+        self.tally.of(teacher).add(lessons)
+        return lessons
+
+    def help(self, teacher: str, rows: Sequence[Assignment]) -> Lessons:
+        """What a teacher writes for a reward, which may ask for the same again."""
+        named = [replace(row, id=f"{row.source_lang}>{row.lang}: {row.text}") for row in rows]
+        lessons, new = self._made(teacher, 0, named)
+        first = tuple(one for at, one in enumerate(lessons.rows) if at in new)
+        self.tally.of(teacher).add(Lessons(first, lessons.usage))
         return lessons
 
     def _lessons(self, draw: Draw, cases: Sequence[Case]) -> Lessons | Submitted:
         name, sample = draw
         try:
-            return self._made(name, sample, [case.row.asked for case in cases])
+            return self._made(name, sample, [case.row.asked for case in cases])[0]
         except Submitted as waits:  # the others submit theirs first
             return waits
 
-    def _made(self, name: str, sample: int | None, rows: Sequence[Assignment]) -> Lessons:
-        """What a teacher writes to rows, of whom those that a pilot paid for come first: they cost
-        nothing more, whatever is left of the budget.
+    def _made(
+        self, name: str, sample: int | None, rows: Sequence[Assignment]
+    ) -> tuple[Lessons, set[int]]:
+        """What a teacher writes to rows, and the places of those that were not asked about before:
+        only these cost something, the others come from the store.
         """
-        if (stopped := self._tally.of(name).stopped) is not None:
-            return _refused(name, rows, f"not asked: {stopped}")
-        ahead = self._tally.ahead.get(name, {})
-        paid = {at for at, row in enumerate(rows) if ahead.pop(_draw(sample, row), None)}
-        first = [row for at, row in enumerate(rows) if at in paid]
-        rest = [row for at, row in enumerate(rows) if at not in paid]
+        if (stopped := self.tally.of(name).stopped) is not None:
+            return _refused(name, rows, f"not asked: {stopped}"), set(range(len(rows)))
+        ahead = self.tally.ahead.get(name, {})
+        paid = {row.id for row in rows if ahead.pop(_draw(sample, row), None)}
+        asks = self._pool.teachers[name].asks
+        keys = [
+            Counted.key(asks, sample, row.text, row.source_lang, row.lang, row.original)
+            for row in rows
+        ]
+        new: dict[str, int] = {}
+        for at, key in enumerate(keys):
+            if key not in self.counted.known:
+                new.setdefault(key, at)
+        made: dict[int, Lesson | Reject] = {}
+        usage = _NOTHING
+
+        def ask(places: Sequence[int]) -> None:
+            nonlocal usage
+            told = self._within(name, sample, [rows[at] for at in places], paid)
+            made.update(zip(places, told.rows, strict=True))
+            usage = _both(usage, told.usage)
+            for at, one in zip(places, told.rows, strict=True):
+                if isinstance(one, Lesson) or one.finish_reason is not None:
+                    self.counted.add(keys[at])
+
+        if new:
+            ask([*new.values()])
+        left = [at for at in range(len(rows)) if at not in made]
+        for at in left:  # like one before it: asked again only where that one failed
+            if keys[at] not in self.counted.known:
+                ask([at])
+        if again := [at for at in left if at not in made]:
+            told = self._told(name, sample, [rows[at] for at in again], None)
+            made.update(zip(again, told.rows, strict=True))
+        whole = Lessons(tuple(made[at] for at in range(len(rows))), usage)
+        return whole, set(new.values())
+
+    def _within(
+        self, name: str, sample: int | None, rows: Sequence[Assignment], paid: set[str]
+    ) -> Lessons:
+        """Within the budget, the rows first that a pilot paid for: they cost nothing more, whatever
+        is left of it.
+        """
+        first = [row for row in rows if row.id in paid]
+        rest = [row for row in rows if row.id not in paid]
         if not self._limits or not rest:
             return self._told(name, sample, rows, None)
         if not first:
-            return self._told(name, sample, rows, self._left())
+            return self._told(name, sample, rows, self.left())
         known = self._told(name, sample, first, None)
-        more = self._told(name, sample, rest, self._left(known.usage))
+        more = self._told(name, sample, rest, self.left(known.usage))
         each = (iter(known.rows), iter(more.rows))
-        made = tuple(next(each[at not in paid]) for at in range(len(rows)))
-        nothing = more.usage is _NOTHING  # of which nothing is unknown
-        return Lessons(made, known.usage if nothing else known.usage + more.usage)
+        made = tuple(next(each[row.id not in paid]) for row in rows)
+        return Lessons(made, _both(known.usage, more.usage))
 
     def _told(
         self,
@@ -158,18 +217,18 @@ class Asking:
         return told
 
     def _note(self, name: str, cases: Sequence[Case], lessons: Lessons) -> None:
-        self._tally.of(name).add(lessons)
+        self.tally.of(name).add(lessons)
         for case, one in zip(cases, lessons.rows, strict=True):
             if isinstance(one, Lesson):
                 case.candidates.append(Candidate(case.row.asked, one))
             else:
                 case.rejects.append(one)
 
-    def _left(self, more: Usage = _NOTHING) -> tuple[Budget | None, str | None]:
+    def left(self, more: Usage = _NOTHING) -> tuple[Budget | None, str | None]:
         """What is left of the budget less `more`, and the name of a limit that is met."""
         if not self._limits:
             return None, None
-        both = (self._tally, self._before)
+        both = (self.tally, self._before)
         used = {
             name: sum(one.spent(name) for one in both)
             + sum(getattr(more, kind) or 0 for kind in (TOKENS if name == "tokens" else (name,)))
@@ -179,6 +238,29 @@ class Asking:
         left = {name: self._limits[name] - used[name] for name in _LIMITS if name in self._limits}
         met = next((name for name, rest in left.items() if rest <= 0), None)
         return (Budget(**left) if met is None else None), met
+
+
+def _both(one: Usage, two: Usage) -> Usage:
+    """The sum, of which nothing is unknown where nothing was asked."""
+    if one is _NOTHING or two is _NOTHING:
+        return one if two is _NOTHING else two
+    return one + two
+
+
+class Helper:
+    """A teacher that works for a reward: asked, counted and limited as all are."""
+
+    def __init__(self, name: str, pool: Pool, asking: Callable[[], Asking]) -> None:
+        self.name, self._pool, self._asking = name, pool, asking
+
+    @property
+    def terms(self) -> Terms:
+        """See `Teacher`."""
+        return self._pool.teachers[self.name].teacher.terms
+
+    def teach(self, rows: Sequence[Assignment], sample: int = 0) -> Lessons:
+        """See `Teacher`. Its first draws alone."""
+        return self._asking().help(self.name, rows)
 
 
 def _refused(name: str, rows: Sequence[Assignment], reason: str) -> Lessons:

@@ -32,11 +32,13 @@ class Forecast:
     teachers: Mapping[str, Mapping[str, float | None]]
     seconds: float | None
     budget: Mapping[str, float] = field(default_factory=dict)
+    rewards: Mapping[str, float | None] = field(default_factory=lambda: dict.fromkeys(COSTS, 0))
 
     @property
     def total(self) -> dict[str, float | None]:
-        """All teachers together."""
-        each = [one for one in self.teachers.values() if any(v != 0 for v in one.values())]
+        """All teachers and rewards together."""
+        every = [*self.teachers.values(), self.rewards]
+        each = [one for one in every if any(v != 0 for v in one.values())]
         known = {kind: [one[kind] for one in each] for kind in COSTS}
         return {
             kind: None if None in values else sum(value or 0 for value in values)
@@ -56,6 +58,7 @@ class Forecast:
             "rows": self.rows,
             "pilot": self.piloted,
             "teachers": {name: dict(one) for name, one in self.teachers.items()},
+            "rewards": dict(self.rewards),
             "total": self.total,
             "seconds": self.seconds,
             "beyond_budget": self.beyond(),
@@ -112,12 +115,14 @@ def forecast(
         name: {kind: _grown(one.costs[kind], factor) for kind in COSTS}
         for name, one in pilot.teachers.items()
     }
-    return Forecast(survey.count, len(places), teachers, seconds * factor, budget)
+    rewards = {kind: _grown(pilot.rewards[kind], factor) for kind in COSTS}
+    return Forecast(survey.count, len(places), teachers, seconds * factor, budget, rewards)
 
 
 def bounds(recipe: SynthRecipe, pool: Pool, rows: Input, survey: Survey) -> Forecast:
     """The most that all rows can cost where nothing is asked: answers of full length, of all
-    teachers that may be asked. What programs take is not known before.
+    teachers that may be asked. What programs take is not known before, nor what it costs to rewrite
+    or to judge answers.
     """
     places = sampled(survey, _COUNTED)
     asked = [row.asked for row in chosen_rows(rows, places)]
@@ -128,8 +133,11 @@ def bounds(recipe: SynthRecipe, pool: Pool, rows: Input, survey: Survey) -> Fore
             mine = [row for row in asked if pool.teachers[name].knows(row)]
             most = pool.teachers[name].at_most(mine)
             teachers[name] = {kind: _grown(most[kind], factor) for kind in COSTS}
+    teachers |= {name: dict.fromkeys(COSTS) for name in recipe.helpers if name in pool.teachers}
     limits = recipe.budget.model_dump(exclude_none=True)
-    return Forecast(survey.count, 0, teachers, None, limits)
+    paid = recipe.rewards is not None and recipe.rewards.paid
+    rewards: dict[str, float | None] = dict.fromkeys(COSTS, None if paid else 0)
+    return Forecast(survey.count, 0, teachers, None, limits, rewards)
 
 
 def _grown(value: float | None, factor: float) -> float | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
 import numpy as np
 
@@ -11,8 +10,8 @@ from pomona.synth.checks import HeldOut, NearDuplicates, checks_from, reason_of
 from pomona.synth.pipeline.case import NOBODY, Case
 from pomona.synth.pipeline.pool import licence_refused
 from pomona.synth.pipeline.recipe import SynthRecipe
-from pomona.synth.pipeline.tally import Tally, add_costs
-from pomona.synth.rewards import Reward, Weighted
+from pomona.synth.pipeline.tally import Counted, Tally
+from pomona.synth.rewards import PaidReward, Reward, Weighted, key_of, spent
 from pomona.synth.steering import choose, objectives_from
 from pomona.synth.teachers import Reject
 
@@ -56,14 +55,13 @@ class Judging:
         tally: Tally,
         tests: TestItems,
         licences: Sequence[str] | None = None,
+        counted: Counted | None = None,
     ) -> None:
         self._recipe, self._reward, self._tally, self.tests = recipe, reward, tally, tests
-        self._licences = licences
+        self._licences, self._counted = licences, counted or Counted()
         self._checks = checks_from(recipe.checks)
         self._objectives = objectives_from(recipe.steer.objectives)
-        parts: list[Reward] = []
-        if reward is not None:
-            parts = [part for part, _ in reward.parts] if isinstance(reward, Weighted) else [reward]
+        parts = [] if reward is None else parts_of(reward)
         names = recipe.rewards.chosen if recipe.rewards else ()
         self._parts = dict(zip(names, parts, strict=False))  # pilots look at texts alone
         alike = recipe.checks.near_duplicates
@@ -116,11 +114,11 @@ class Judging:
 
     def _score(self, cases: Sequence[Case], reward: Reward) -> None:
         every = [one for case in cases for one in case.candidates]
-        before = reward.usage
         values = reward.score(every)
         filters = self._recipe.filters
         parts = {name: self._parts[name].score(every) for name in filters}
-        add_costs(self._tally.rewards, asdict(reward.usage), asdict(before))
+        self._tally.charge(parts_of(reward), self._counted)
+        self._give_up(cases, reward)
         place = 0
         for case in cases:
             for at in range(len(case.candidates)):
@@ -132,6 +130,20 @@ class Judging:
                         told = f"{value:.4g}, less than {least:g}"
                         case.refuse(at, f"filter {name}", told, fault=False)
                 place += 1
+
+    def _give_up(self, cases: Sequence[Case], reward: Reward) -> None:
+        """Reject the rows of which an answer could not be judged for the budget: with more of it
+        another might be the best.
+        """
+        paid = [part for part in parts_of(reward) if isinstance(part, PaidReward)]
+        met = next((part.met for part in paid if part.met is not None), None)
+        if met is None:
+            return
+        for case in cases:
+            new = [key_of(one) for one in case.candidates[case.seen :]]
+            lacks = any(reward.failures.get(name, "").endswith(spent(met)) for name in new)
+            if lacks and not case.kept:
+                case.reject = Reject(case.row.asked.id, NOBODY, spent(met), asked=False)
 
     def ranked(self, case: Case) -> list[int]:
         """The candidates of a case that nothing speaks against, the best first: those that rewrite
@@ -155,6 +167,8 @@ class Judging:
         its text is one, which no other answer would mend.
         """
         asked = case.row.asked
+        if case.reject is not None:
+            return
         if not case.kept and self.repeats(case.lang, asked.text):
             case.reject = self.repeated(asked.id)
             return
@@ -197,6 +211,11 @@ class Judging:
         if first:
             self._texts[lang].add(text)
         self._taken[lang].add(_whole(text, answer))
+
+
+def parts_of(reward: Reward) -> list[Reward]:
+    """The rewards that it is made of, itself where it is one alone."""
+    return [part for part, _ in reward.parts] if isinstance(reward, Weighted) else [reward]
 
 
 def _whole(text: str, answer: str) -> str:

@@ -39,7 +39,8 @@ from pomona.synth.teachers import (
 @dataclass
 class PoolTeacher:
     """A teacher by the name that a recipe gives it. `make` opens it when it is first asked;
-    `languages` are pairs of a text's and an answer's, None any. `apart` is where it works, if that
+    `languages` are pairs of a text's and an answer's, None any. `asks` is all that its answers to a
+    row depend on; two teachers may ask the same. `apart` is where it works, if that
     is elsewhere: a process of its own, or a model of a server; `batch` says that it takes all rows
     at once, but for the time when it is `live`.
     """
@@ -48,6 +49,7 @@ class PoolTeacher:
     licence: str | None
     languages: frozenset[tuple[str, str]] | None
     make: Callable[[], Teacher]
+    asks: str
     samples: int = 1
     pivot: str | None = None
     apart: str | None = None
@@ -158,14 +160,16 @@ class Pool:
         if isinstance(part, ModelPart):
             make = lambda: self._model(part)  # noqa: E731
             apart = part.model if part.model.startswith(("http://", "https://")) else None
+            asks = repr((part.model, part.prompt, part.raw, part.max_tokens, part.temperature))
+            asks += f" {part.min_p}"
             return PoolTeacher(
-                name, part.licence, pairs, make, part.samples, apart=apart, batch=bool(part.batch)
+                name, part.licence, pairs, make, asks, part.samples, None, apart, bool(part.batch)
             )
         if isinstance(part, TablePart):
-            return PoolTeacher(name, part.licence, pairs, lambda: _table(name, part))
+            return PoolTeacher(name, part.licence, pairs, lambda: _table(name, part), name)
         make = lambda: self._programmed(name, part, pairs)  # noqa: E731
         pivot = part.pivot.sister if part.pivot else None
-        return PoolTeacher(name, part.licence, pairs, make, pivot=pivot, apart=name)
+        return PoolTeacher(name, part.licence, pairs, make, name, pivot=pivot, apart=name)
 
     def _model(self, part: ModelPart) -> ModelTeacher:
         price = _price(part.price)

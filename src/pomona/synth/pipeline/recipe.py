@@ -61,12 +61,14 @@ class Route(StrictModel):
 
 
 class Budget(StrictModel):
-    """Limits of what all answers cost, those of earlier starts counted: rows beyond are rejects."""
+    """Limits of what all answers and rewards cost, those of earlier starts counted: rows beyond are
+    rejects.
+    """
 
     tokens: Positive | None = None
     """Tokens of prompts and answers."""
     money: Above | None = None
-    """Money, by the prices of the teachers, of whom each needs one."""
+    """Money, by the prices of teachers and rewards, of whom each needs one."""
     seconds: Above | None = None
     """Seconds of this start."""
     flops: Above | None = None
@@ -209,7 +211,8 @@ class SynthRecipe(StrictModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if several := [*self._mistakes(), *self._of_teachers(), *self._of_steps()]:
+        parts = (self._mistakes(), self._of_teachers(), self._of_prices(), self._of_steps())
+        if several := [one for part in parts for one in part]:
             raise problems(several)
         return self
 
@@ -244,9 +247,6 @@ class SynthRecipe(StrictModel):
             where = ("teachers", name)
             if isinstance(teacher, ModelTeacher):
                 yield from _wrong_prompt((*where, "prompt"), teacher.prompt)
-            if self.budget.money is not None and not _priced(teacher):
-                price = "price" if isinstance(teacher, ModelTeacher) else "cpu_price"
-                yield where, f'a budget of money needs a {price} of the teacher "{name}"'
             if isinstance(teacher, ApertiumTeacher) and teacher.languages is None:
                 yield where, f'"languages" is missing in teachers.{name}: such as {{nl: [af]}}'
             pivot = teacher.pivot if isinstance(teacher, Program) else None
@@ -256,6 +256,20 @@ class SynthRecipe(StrictModel):
         for name in self.helpers - {self.rephrase.teacher if self.rephrase else ""}:
             if name not in self.teachers:
                 yield ("rewards", "round_trip"), f'there is no teacher "{name}"'
+
+    def _of_prices(self) -> Mistakes:
+        if self.budget.money is None:
+            return
+        for name, teacher in self.teachers.items():
+            if not _priced(teacher):
+                price = "price" if isinstance(teacher, ModelTeacher) else "cpu_price"
+                message = f'a budget of money needs a {price} of the teacher "{name}"'
+                yield ("teachers", name), message
+        judges = {("rewards",): self.rewards, ("route", "rewards"): self.route.rewards}
+        for where, spec in judges.items():
+            for name, one in spec.paid.items() if spec is not None else ():
+                if one.price is None:
+                    yield (*where, name), f'a budget of money needs a price of the reward "{name}"'
 
     def _of_steps(self) -> Mistakes:
         kinds = [_step(one) or "" for one in self.steps]

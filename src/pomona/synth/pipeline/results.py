@@ -12,9 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pomona._version import __version__
+from pomona.synth.pipeline.case import NOBODY
 from pomona.synth.pipeline.journal import Journal
 from pomona.synth.pipeline.recipe import SynthRecipe
 from pomona.synth.pipeline.tally import COSTS, Counts, Tally, most
+from pomona.synth.rewards import spent
 
 NAMES = ("rows.parquet", "rejects.parquet", "preferences.jsonl", "card.json", "README.md")
 KIND = "a synthetic set"
@@ -103,8 +105,9 @@ class Synthesized:
     @property
     def cost(self) -> dict[str, float | None]:
         """What all teachers and rewards cost together."""
-        paid = [one.costs for tally in (self.tally, self.validation) for one in tally.paid]
-        paid += [self.tally.rewards, *self.tally.unused.values()]
+        both = (self.tally, self.validation)
+        paid = [one.costs for tally in both for one in tally.paid]
+        paid += [*(tally.rewards for tally in both), *self.tally.unused.values()]
         return {kind: _sum([costs[kind] for costs in paid]) for kind in COSTS}
 
     def reasons(self) -> list[tuple[str, int]]:
@@ -152,7 +155,14 @@ class Synthesized:
             "cost": self.cost,
             "rewards_cost": tally.rewards,
             "pilot_cost": tally.unused,
-            "validation_cost": {name: one.costs for name, one in self.validation.teachers.items()},
+            "validation_cost": {
+                **{name: one.costs for name, one in self.validation.teachers.items()},
+                **(
+                    {"rewards": rewards}
+                    if any((rewards := self.validation.rewards).values())
+                    else {}
+                ),
+            },
             "near_duplicates": {
                 "threshold": alike,
                 "refused": tally.near_duplicates,
@@ -173,6 +183,7 @@ class Synthesized:
     def told(self) -> list[str]:
         """The notes, and whose tokens are a guess."""
         guessed = [name for name, one in self.tally.teachers.items() if one.estimated]
+        guessed += ["rewards"] if self.tally.guessed else []
         why = "are guessed from texts: its server does not count them all"
         return [*self.notes, *(f"the tokens of {name} {why}" for name in guessed)]
 
@@ -182,10 +193,11 @@ class Synthesized:
         return f"{tally.rows_in:,} rows in, {tally.rows_out:,} out, {self.rejected:,} rejects"
 
     def limits_met(self) -> list[str]:
-        """The limits of the budget for which a teacher was not asked."""
+        """The limits of the budget for which a teacher or a reward was not asked."""
         reasons = {reason for one in self.tally.teachers.values() for reason in one.not_asked}
+        reasons |= self.tally.rejects.get(NOBODY, {}).keys()
         names = self.recipe["budget"] or {}
-        return [name for name in names if f"the budget of {name} is spent" in reasons]
+        return [name for name in names if spent(name) in reasons]
 
     def _looked(self) -> list[str]:
         """What is told of copies."""
@@ -208,6 +220,9 @@ class Synthesized:
             costs = " | ".join(_figure(value) for value in one.costs.values())
             licence = self.licences.get(name) or "unknown"
             rows.append(f"| {name} | {licence} | {one.asked:,} | {one.chosen:,} | {costs} |")
+        if any(value != 0 for value in self.tally.rewards.values()):
+            costs = " | ".join(_figure(value) for value in self.tally.rewards.values())
+            rows.append(f"| (rewards) | | | | {costs} |")
         lines = [
             "# A synthetic set",
             "",

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from pomona.answers import Budget
 from pomona.errors import PomonaError
-from pomona.synth.pipeline.asking import Asking, Draw
+from pomona.synth.pipeline.asking import Asking, Draw, Helper
 from pomona.synth.pipeline.case import Case
 from pomona.synth.pipeline.inputs import Input
+from pomona.synth.pipeline.judging import parts_of
 from pomona.synth.pipeline.pool import Pool
 from pomona.synth.pipeline.recipe import SynthRecipe
-from pomona.synth.rewards import Reward, RewardsSpec, Weighted, reward_from
+from pomona.synth.rewards import Reward, RewardsSpec, RoundTrip, reward_from
 from pomona.synth.routing import (
     Every,
     Fixed,
@@ -33,29 +35,40 @@ class Guides:
     """
 
     def __init__(self, recipe: SynthRecipe, pool: Pool, folder: Path, asking: Asking) -> None:
-        self._recipe, self._pool, self._folder, self._asking = recipe, pool, folder, asking
+        self._recipe, self._pool, self._folder, self.asking = recipe, pool, folder, asking
         self._answers: list[Candidate] | None = None
         self._rewards: list[Reward] = []
         self.reward = self._fitted(recipe.rewards) if recipe.rewards else None
         self.policy = self._policy()
+        for reward in self._rewards:
+            asking.tally.charge(parts_of(reward), asking.counted)
 
     def close(self) -> None:
         """Close what rewards have open."""
         for reward in self._rewards:
-            parts = [part for part, _ in reward.parts] if isinstance(reward, Weighted) else [reward]
-            for part in parts:
+            for part in parts_of(reward):
                 getattr(part, "close", lambda: None)()
 
+    def forget(self) -> None:
+        """Have rewards ask anew what a pilot asked: whoever is asked counts it."""
+        for part in parts_of(self.reward) if self.reward is not None else ():
+            if isinstance(part, RoundTrip):
+                part.forget()
+
     def _fitted(self, spec: RewardsSpec) -> Reward:
-        needed = spec.round_trip is not None
-        teachers = {n: one.teacher for n, one in self._pool.teachers.items()} if needed else {}
-        reward = reward_from(spec, teachers=teachers, store=self._folder / "rewards.db")
+        # Later others ask, of whom each knows what is left of the budget.
+        teachers = {n: Helper(n, self._pool, lambda: self.asking) for n in self._pool.teachers}
+        store = self._folder / "rewards.db"
+        reward = reward_from(spec, teachers=teachers, store=store, left=self._left)
         self._rewards.append(reward)
         if self._recipe.validation is None:
             return reward
         if spec.scale == "deviation" and len(spec.chosen) > 1:
             return reward.fit(self.answers)
         return reward.fit(self._human()) if spec.length_ratio else reward
+
+    def _left(self) -> tuple[Budget | None, str | None]:
+        return self.asking.left()
 
     def _human(self) -> list[Candidate]:
         """Validation rows with what humans answered, for what learns from these alone."""
@@ -78,7 +91,7 @@ class Guides:
                 mine = [one for one in cases if self._pool.teachers[name].knows(one.row.asked)]
                 if mine:
                     wanted[name, 0] = mine
-            self._asking.ask(wanted)
+            self.asking.ask(wanted)
             self._answers = [one for case in cases for one in case.candidates]
             if not self._answers:
                 remedy = "look at the teachers, or at the rows of `validation`"

@@ -45,7 +45,7 @@ from pomona.synth.pipeline.pool import Pool, licence_refused, parts_with_paths
 from pomona.synth.pipeline.recipe import SynthRecipe, load_synth
 from pomona.synth.pipeline.results import KIND, NAMES, Copies, Synthesized, write_tables
 from pomona.synth.pipeline.routing import Guides
-from pomona.synth.pipeline.tally import Tally
+from pomona.synth.pipeline.tally import Counted, Tally
 from pomona.synth.pipeline.window import Windows
 from pomona.synth.steering import objectives_from, places
 from pomona.synth.teachers import Assignment
@@ -197,9 +197,9 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.preparing, self.tests = Tally(), TestItems(self.recipe)
-        self._began = time.monotonic()
-        asking = Asking(self.pool, self.recipe.budget, self.preparing, None, self._began)
-        self._guides = Guides(self.recipe, self.pool, self.folder, asking)
+        self._began, self._counted = time.monotonic(), Counted()
+        parts = (self.recipe.budget, self.preparing, None, self._began, self._counted)
+        self._guides = Guides(self.recipe, self.pool, self.folder, Asking(self.pool, *parts))
         quota = self.recipe.steer.quota
         self._places = None
         if quota is not None:
@@ -263,9 +263,12 @@ class _Run:
         """The recipe as JSON has it."""
         return self.recipe.model_dump(mode="json", by_alias=True)
 
-    def _windows(self, tally: Tally) -> tuple[Windows, Judging, Asking]:
-        judging = Judging(self.recipe, self._guides.reward, tally, self.tests, self.licences)
-        asking = Asking(self.pool, self.recipe.budget, tally, self.preparing, self._began)
+    def _windows(self, tally: Tally, counted: Counted) -> tuple[Windows, Judging, Asking]:
+        """With the draws that are `counted`; rewards are paid for once in all."""
+        guides, recipe = self._guides, self.recipe
+        judging = Judging(recipe, guides.reward, tally, self.tests, self.licences, self._counted)
+        asking = Asking(self.pool, recipe.budget, tally, self.preparing, self._began, counted)
+        guides.asking = asking  # of whose budget rewards know what is left
         parts = (self.pool, self._guides.policy, asking, judging, tally)
         return Windows(self.recipe, *parts, self.licences, self._places), judging, asking
 
@@ -275,12 +278,13 @@ class _Run:
         for teacher in self.pool.teachers.values():
             teacher.live = teacher.teacher is not None  # opened before the clock starts
         tally, began = Tally(), time.monotonic()
-        windows, _, asking = self._windows(tally)
+        windows, _, asking = self._windows(tally, Counted(self._counted.known))
         asking.drawn = []
         windows.take([*chosen_rows(self.rows, chosen)])
         seconds = time.monotonic() - began
         if run is not None:
-            run.ahead = asking.costs()
+            run.ahead, run.rewards, run.guessed = asking.costs(), tally.rewards, tally.guessed
+            self._guides.forget()
         for teacher in self.pool.teachers.values():
             teacher.live = False
         limits = self.recipe.budget.model_dump(exclude_none=True)
@@ -299,8 +303,9 @@ class _Run:
         if expected is not None:
             progress.forecast(expected)
         self._submit()
-        taking, judging, _ = self._windows(tally)
+        taking, judging, _ = self._windows(tally, self._counted)
         for window in journal.windows():
+            self._counted.known.update(window["paid"])
             for row in window["rows"]:
                 first = row["rank"] == 0
                 judging.accept(row["lang"], row["text"], row["answer"], first=first)

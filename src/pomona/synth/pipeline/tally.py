@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
 from pomona.synth.pipeline.case import Refused
+from pomona.synth.rewards import PaidReward, Reward
 from pomona.synth.teachers import Lesson, Lessons, Reject
 
 UNKNOWN = "unknown"
@@ -16,6 +18,35 @@ Counts = dict[str, int]
 Costs = dict[str, float | None]
 TOKENS = ("prompt_tokens", "completion_tokens")
 COSTS = ("prompt_tokens", "completion_tokens", "flops", "money", "cpu_seconds")
+
+
+class Counted:
+    """What stands in a tally already: the second time an answer or a reward comes from a store it
+    costs nothing. `known` are hashes of what was asked.
+    """
+
+    def __init__(self, known: Iterable[str] = ()) -> None:
+        self.known = set(known)
+        self._new: list[str] = []
+
+    @staticmethod
+    def key(*parts: object) -> str:
+        """The hash of what was asked."""
+        told = repr(parts).encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(told, digest_size=8).hexdigest()
+
+    def add(self, key: str) -> bool:
+        """Note a key; False where it is known."""
+        if key in self.known:
+            return False
+        self.known.add(key)
+        self._new.append(key)
+        return True
+
+    def take(self) -> list[str]:
+        """Those that came since this was last called."""
+        told, self._new = self._new, []
+        return told
 
 
 @dataclass
@@ -62,7 +93,7 @@ class TeacherTally:
 @dataclass
 class Tally:
     """All that a run counts. `ahead` has by teacher and draw what a pilot paid for and no row has
-    come to yet.
+    come to yet; `rewards` is what rewards cost, of whose tokens some are `guessed`.
     """
 
     rows_in: int = 0
@@ -76,6 +107,7 @@ class Tally:
     langs: dict[str, list[int]] = field(default_factory=dict)
     preferences: int = 0
     rewards: Costs = field(default_factory=lambda: dict.fromkeys(COSTS, 0))
+    guessed: bool = False
     teachers: dict[str, TeacherTally] = field(default_factory=dict)
     ahead: dict[str, dict[str, Costs]] = field(default_factory=dict)
 
@@ -89,9 +121,11 @@ class Tally:
         return [one for one in self.teachers.values() if one.asked]
 
     def spent(self, limit: str) -> float:
-        """What all teachers cost of tokens, money or flops; what nobody knows counts nothing."""
+        """What all teachers and rewards cost of tokens, money or flops; what nobody knows counts
+        nothing.
+        """
         names = TOKENS if limit == "tokens" else (limit,)
-        costs = [one.costs for one in self.teachers.values()]
+        costs = [self.rewards, *(one.costs for one in self.teachers.values())]
         costs += [one for draws in self.ahead.values() for one in draws.values()]
         return sum(one[name] or 0 for one in costs for name in names)
 
@@ -103,6 +137,15 @@ class Tally:
             for one in draws.values():
                 add_costs(told.setdefault(name, dict.fromkeys(COSTS, 0)), one)
         return told
+
+    def charge(self, rewards: Iterable[Reward], counted: Counted) -> None:
+        """Take in what rewards cost since they were last charged."""
+        for reward in rewards:
+            if isinstance(reward, PaidReward):
+                for key, usage in reward.charged().items():
+                    if counted.add(counted.key(reward.name, key)):
+                        add_costs(self.rewards, asdict(usage))
+                        self.guessed |= usage.estimated
 
     def reject(self, reject: Reject, lang: str) -> None:
         """Count a row without an answer."""
@@ -145,18 +188,12 @@ def count(counts: Counts, name: str) -> None:
     counts[name] = counts.get(name, 0) + 1
 
 
-def add_costs(costs: Costs, usage: Mapping[str, Any], before: Mapping[str, Any] = {}) -> None:
-    """Add what was used, less what was `before`; nothing where nothing was done, of which nothing
-    is unknown.
-    """
-    used = {
-        name: None if usage[name] is None else usage[name] - (before.get(name) or 0)
-        for name in COSTS
-    }
-    if not any(used[name] for name in ("prompt_tokens", "completion_tokens", "cpu_seconds")):
+def add_costs(costs: Costs, usage: Mapping[str, Any]) -> None:
+    """Add what was used; nothing where nothing was done, of which nothing is unknown."""
+    if not any(usage[name] for name in ("prompt_tokens", "completion_tokens", "cpu_seconds")):
         return
-    for name, more in used.items():
-        known = costs[name]
+    for name in COSTS:
+        known, more = costs[name], usage[name]
         costs[name] = None if known is None or more is None else known + more
 
 

@@ -190,7 +190,8 @@ class Windows:
         for case in cases:
             drafts = [at for at in self._judging.ranked(case) if at not in case.drafts]
             new = [at for at in drafts if at not in case.drafts.values()]
-            work += [(case, at) for at in new[: max(0, case.wanted - len(case.kept))]]
+            if case.open:
+                work += [(case, at) for at in new[: max(0, case.wanted - len(case.kept))]]
         rows = [_draft(step.prompt, place, *one) for place, one in enumerate(work)]
         if not rows:
             return
@@ -240,6 +241,7 @@ class Windows:
             "rejects": [reject_of(case, case.reject) for case in cases if case.reject],
             "preferences": pairs,
             "tally": self._tally.to_json(),
+            "paid": self._asking.counted.take(),
         }
 
 

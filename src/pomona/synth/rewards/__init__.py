@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Reference as Reference,
     )
     from pomona.synth.rewards.likelihood import Likelihood as Likelihood
+    from pomona.synth.rewards.paid import PaidReward as PaidReward, spent as spent
     from pomona.synth.rewards.reward import (
         Computed as Computed,
         Key as Key,
@@ -46,6 +47,7 @@ __getattr__, __dir__ = lazily(
     {
         "comparing": "Agreement Record Reference",
         "likelihood": "Likelihood",
+        "paid": "PaidReward spent",
         "reward": "Computed Key Reward by_row key_of",
         "round_trip": "RoundTrip",
         "served": "HttpReward",

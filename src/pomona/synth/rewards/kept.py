@@ -12,18 +12,33 @@ from pomona.synth.teachers import Usage
 
 _TABLE = """create table rewards (
     key blob primary key, reward text not null, value real not null, prompt_tokens integer not null,
-    answer_tokens integer not null, flops real, money real) without rowid"""
+    answer_tokens integer not null, flops real, money real, estimated integer not null)
+    without rowid"""
 
 
 @dataclass(frozen=True)
 class Paid:
-    """A number and what it cost; None is not known."""
+    """A number and what it cost; None is not known. `estimated` says that its tokens were guessed
+    from the texts.
+    """
 
     value: float
     prompt_tokens: int = 0
     answer_tokens: int = 0
     flops: float | None = None
     money: float | None = None
+    estimated: bool = False
+
+    @property
+    def usage(self) -> Usage:
+        """What it cost."""
+        return Usage(
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.answer_tokens,
+            flops=self.flops,
+            money=self.money,
+            estimated=self.estimated,
+        )
 
 
 class RewardStore:
@@ -40,6 +55,7 @@ class RewardStore:
                 [_TABLE],
                 what="a store of rewards",
                 application=b"POMV",
+                version=2,
                 lost="move it away; what it held is judged again",
             )
 
@@ -47,12 +63,12 @@ class RewardStore:
         """Those that are there."""
         wanted = [*dict.fromkeys(keys)]
         if self._file is not None:
-            query = """select value, prompt_tokens, answer_tokens, flops, money from rewards
-                where key = ?"""
+            query = """select value, prompt_tokens, answer_tokens, flops, money, estimated
+                from rewards where key = ?"""
             with self._file.reading() as file:
                 for key in wanted:
                     if key not in self._held and (row := file.execute(query, (key,)).fetchone()):
-                        self._held[key] = Paid(*row)
+                        self._held[key] = Paid(*row[:-1], estimated=bool(row[-1]))
         return {key: self._held[key] for key in wanted if key in self._held}
 
     def keep(self, reward: str, made: Mapping[bytes, Paid]) -> None:
@@ -60,11 +76,21 @@ class RewardStore:
         self._held |= made
         if self._file is not None and made:
             rows = [
-                (key, reward, p.value, p.prompt_tokens, p.answer_tokens, p.flops, p.money)
+                (
+                    key,
+                    reward,
+                    p.value,
+                    p.prompt_tokens,
+                    p.answer_tokens,
+                    p.flops,
+                    p.money,
+                    int(p.estimated),
+                )
                 for key, p in made.items()
             ]
+            insert = "insert or ignore into rewards values (?, ?, ?, ?, ?, ?, ?, ?)"
             with self._file.writing() as file:
-                file.executemany("insert or ignore into rewards values (?, ?, ?, ?, ?, ?, ?)", rows)
+                file.executemany(insert, rows)
 
     def close(self) -> None:
         """Close the file."""
@@ -80,16 +106,5 @@ def key_of_texts(*parts: str) -> bytes:
 
 def usage_of(paid: Sequence[Paid], fresh: int) -> Usage:
     """What numbers cost together; not known is what is not known of one."""
-
-    def total(values: Sequence[float | None]) -> float | None:
-        known = [value for value in values if value is not None]
-        return float(sum(known)) if len(known) == len(values) else None
-
-    return Usage(
-        fresh=fresh,
-        prompt_tokens=sum(one.prompt_tokens for one in paid),
-        completion_tokens=sum(one.answer_tokens for one in paid),
-        flops=total([one.flops for one in paid]),
-        money=total([one.money for one in paid]),
-        cpu_seconds=None if paid else 0.0,
-    )
+    nothing = Usage(fresh, flops=0.0, money=0.0, cpu_seconds=0.0)
+    return sum((one.usage for one in paid), nothing)

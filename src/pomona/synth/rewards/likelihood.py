@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from pomona.answers import Account
 from pomona.errors import PomonaError
-from pomona.models import Model, load
+from pomona.models import Model, Spent, load
 from pomona.synth.rewards.kept import Paid, key_of_texts
-from pomona.synth.rewards.paid import PaidReward
+from pomona.synth.rewards.paid import Left, PaidReward, spent, unlimited
 from pomona.synth.teachers import Candidate, check_prompt, fill
 
 _TOGETHER = 256  # answers that are judged and kept at once: a kill costs no more
@@ -26,7 +27,7 @@ class Likelihood(PaidReward):
     template with {text}, {source_lang} and {lang}. against: a prompt without the text, whose mean
     is subtracted: what is likely anyway, as the model's own family writes it, counts less then
     (pointwise mutual information). raw: prompts without a chat template. store: the file that keeps
-    the numbers. settings: what else `load` takes.
+    the numbers. left: see `PaidReward`. settings: what else `load` takes, such as a price.
     An answer that is too long for the model is NaN and a failure. Raises PomonaError for a template
     that cannot be filled, and for a model that cannot score.
     """
@@ -40,10 +41,11 @@ class Likelihood(PaidReward):
         *,
         against: str | None = None,
         store: Path | None = None,
+        left: Left = unlimited,
         raw: bool = False,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(store)
+        super().__init__(store, left)
         self._given, self._prompt, self._raw = model, prompt, raw
         self._settings = dict(settings or {})
         check_prompt(prompt, self.name)
@@ -75,23 +77,48 @@ class Likelihood(PaidReward):
             self.signature, fill(self._prompt, candidate.row), candidate.lesson.text
         )
 
-    def judge(self, rows: Sequence[Sequence[Candidate]]) -> dict[bytes, str]:
+    def judge(self, rows: Sequence[Sequence[Candidate]], account: Account) -> dict[bytes, str]:
         """See `PaidReward`."""
         failed: dict[bytes, str] = {}
-        every = [one for row in rows for one in row]
-        for at in range(0, len(every), _TOGETHER):
-            several = every[at : at + _TOGETHER]
+        left = [one for row in rows for one in row]
+        while left:
+            if (met := account.met) is not None:
+                return failed | dict.fromkeys(map(self.key, left), spent(met))
+            count = self._affordable(left[:_TOGETHER], account)
+            several, left = left[:count], left[count:]
             try:
-                self.keep(self._judged(several))
+                self._pay(several, account)
             except PomonaError:  # of one that is too long all fail: each alone then
                 for one in several:
                     try:
-                        self.keep(self._judged([one]))
+                        self._pay([one], account)
                     except PomonaError as error:
                         failed[self.key(one)] = str(error)
         return failed
 
-    def _judged(self, several: Sequence[Candidate]) -> dict[bytes, Paid]:
+    def _affordable(self, several: Sequence[Candidate], account: Account) -> int:
+        """How many of the first are judged at once: as many as the account has room for, or one."""
+        if not account.budget.limits:
+            return len(several)
+        total, texts = Spent(), [one.lesson.text for one in several]
+        templates = [self._prompt] if self._against is None else [self._prompt, self._against]
+        read = [self.model.count_tokens([fill(t, o.row) for o in several]) for t in templates]
+        for at, tokens in enumerate(self.model.count_tokens(texts)):
+            for prompt in read:
+                total += self.model.cost(int(prompt[at]), int(tokens) + 1)
+            if not account.holds(total):
+                return max(1, at)
+        return len(several)
+
+    def _pay(self, several: Sequence[Candidate], account: Account) -> None:
+        made = self._means_of(several)
+        self.keep(made)
+        for one in made.values():
+            account.add(
+                Spent(one.prompt_tokens, one.answer_tokens, one.flops or 0.0, one.money or 0.0)
+            )
+
+    def _means_of(self, several: Sequence[Candidate]) -> dict[bytes, Paid]:
         made = self._means(self._prompt, several)
         if self._against is not None:
             other = self._means(self._against, several)
@@ -103,11 +130,11 @@ class Likelihood(PaidReward):
         logs = self.model.score(prompts, [one.lesson.text for one in several], end=True)
         made: list[Paid] = []
         for each, tokens in zip(logs, self.model.count_tokens(prompts), strict=True):
-            spent = self.model.cost(int(tokens), len(each))
+            cost = self.model.cost(int(tokens), len(each))
             # Rounded, since what is computed together moves the last digits.
             value = round(float(np.mean(each, dtype=np.float64)), 5)
-            money = spent.money if self._settings.get("price") else None
-            made.append(Paid(value, int(tokens), len(each), spent.flops or None, money))
+            money = cost.money if self._settings.get("price") else None
+            made.append(Paid(value, int(tokens), len(each), cost.flops or None, money))
         return made
 
 

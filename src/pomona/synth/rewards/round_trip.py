@@ -14,6 +14,8 @@ from pomona.synth.rewards.comparing import readable, sentence_scores
 from pomona.synth.rewards.reward import Floats, Key, key_of
 from pomona.synth.teachers import Assignment, Candidate, Lesson, Teacher, Usage
 
+_Way = tuple[str, str, str]  # a text, its language, and the one to translate to
+
 
 @dataclass
 class RoundTrip:
@@ -32,6 +34,7 @@ class RoundTrip:
     name: str = "round_trip"
     failures: dict[Key, str] = field(default_factory=dict)
     _spent: list[Usage] = field(default_factory=list)
+    _back: dict[_Way, Lesson] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         readable(self.metric)
@@ -53,35 +56,47 @@ class RoundTrip:
         return self
 
     def score(self, candidates: Sequence[Candidate]) -> Floats:
-        """See `Reward`. An answer that several teachers gave is translated once."""
+        """See `Reward`. An answer that several teachers gave, or that was judged before, is
+        translated once.
+        """
         sources = [self._source(one) for one in candidates]
-        asked: dict[tuple[str, str, str], Assignment] = {}
+        asked: dict[_Way, Assignment] = {}
         for one, source in zip(candidates, sources, strict=True):
-            if source is not None:
-                what = self._way(one)
+            what = self._way(one)
+            if source is not None and what not in self._back:
                 asked.setdefault(what, Assignment(str(len(asked)), *what))
-        lessons = self.teacher.teach([*asked.values()])
-        self._spent.append(lessons.usage)
-        back = dict(zip(asked, lessons.rows, strict=True))
+        failed: dict[_Way, str] = {}
+        if asked:
+            lessons = self.teacher.teach([*asked.values()])
+            self._spent.append(lessons.usage)
+            for what, told in zip(asked, lessons.rows, strict=True):
+                if isinstance(told, Lesson):
+                    self._back[what] = told
+                else:
+                    failed[what] = told.reason
         scores = np.full(len(candidates), np.nan)
         places: list[int] = []
         texts: list[str] = []
         for at, one in enumerate(candidates):
             if sources[at] is None:
                 continue
-            made = back[self._way(one)]
-            if isinstance(made, Lesson):
+            way = self._way(one)
+            if way in self._back:
                 places.append(at)
-                texts.append(made.text)
+                texts.append(self._back[way].text)
                 self.failures.pop(key_of(one), None)
             else:
-                self.failures[key_of(one)] = made.reason
+                self.failures[key_of(one)] = failed[way]
         scores[places] = sentence_scores(
             readable(self.metric), texts, [sources[at] or "" for at in places]
         )
         return scores
 
-    def _way(self, candidate: Candidate) -> tuple[str, str, str]:
+    def forget(self) -> None:
+        """Ask the teacher again for what it was asked: it may count who asks."""
+        self._back.clear()
+
+    def _way(self, candidate: Candidate) -> _Way:
         row = candidate.row
         return candidate.lesson.text, row.lang, self.lang or row.source_lang
 

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from pomona.documents import StrictModel, model_of, problems
 from pomona.errors import PomonaError, nearest
 from pomona.synth.rewards.comparing import Agreement, Record, Reference
+from pomona.synth.rewards.paid import Left, unlimited
 from pomona.synth.rewards.reward import Reward
 from pomona.synth.rewards.texts import (
     Function,
@@ -24,6 +25,7 @@ from pomona.synth.teachers import Teacher
 from pomona.tasks import MetricOptions
 
 Weight = Annotated[float, Field(gt=0)]
+Price = Annotated[float, Field(ge=0)]
 Text = Annotated[str, Field(min_length=1)]
 
 
@@ -68,6 +70,8 @@ class LikelihoodSpec(RewardSpec):
     """A prompt without the text, such as "<|{lang}|><|to|>", whose likelihood is subtracted."""
     raw: bool = False
     """Prompts without a chat template."""
+    price: Price | None = None
+    """Money for a million tokens that it reads; 0 where it costs none."""
 
 
 class ServedSpec(RewardSpec):
@@ -83,6 +87,8 @@ class ServedSpec(RewardSpec):
     """Template of prompt and answer in one text, with {prompt} and {answer}, for /classify and
     /pooling of servers that put no chat template to a conversation.
     """
+    price: Price | None = None
+    """Money for a million tokens that it reads; 0 where it costs none."""
     concurrency: Annotated[int, Field(ge=1)] = 4
     """Requests at once; a row with all its answers is one."""
     timeout: Weight = 120.0
@@ -151,6 +157,12 @@ class RewardsSpec(StrictModel):
         return self
 
     @property
+    def paid(self) -> dict[str, LikelihoodSpec | ServedSpec]:
+        """Those that cost something, by name."""
+        each = {"likelihood": self.likelihood, "http": self.http}
+        return {name: spec for name, spec in each.items() if spec is not None}
+
+    @property
     def chosen(self) -> dict[str, RewardSpec]:
         """Those that are given, by name."""
         each = ((name, getattr(self, name)) for name in type(self).model_fields)
@@ -162,12 +174,14 @@ def reward_from(
     *,
     teachers: Mapping[str, Teacher] | None = None,
     store: Path | None = None,
+    left: Left = unlimited,
 ) -> Reward:
     """The reward that a recipe's part names: one alone as it is, several as `Weighted`. A text
     names one without settings, or MODULE:FUNCTION.
 
     teachers: those of the recipe, by name, for `round_trip`. store: the file that keeps what was
-    paid for. What learns from validation rows still has to (`fit`).
+    paid for. left: what is left of a budget, see `PaidReward`. What learns from validation rows
+    still has to (`fit`).
     Raises PomonaError for unknown names and settings, with the nearest right ones.
     """
     if isinstance(given, str):
@@ -175,14 +189,14 @@ def reward_from(
     if not isinstance(given, RewardsSpec):
         given = model_of(given, RewardsSpec, kind="rewards")
     parts = [
-        (_made(name, spec, teachers or {}, store), spec.weight)
+        (_made(name, spec, teachers or {}, {"store": store, "left": left}), spec.weight)
         for name, spec in given.chosen.items()
     ]
     return parts[0][0] if len(parts) == 1 else Weighted(parts, given.scale)
 
 
 def _made(
-    name: str, spec: RewardSpec, teachers: Mapping[str, Teacher], store: Path | None
+    name: str, spec: RewardSpec, teachers: Mapping[str, Teacher], paid: Mapping[str, Any]
 ) -> Reward:
     if isinstance(spec, RoundTripSpec):
         from pomona.synth.rewards.round_trip import RoundTrip
@@ -191,7 +205,10 @@ def _made(
     if isinstance(spec, LikelihoodSpec):
         from pomona.synth.rewards.likelihood import Likelihood
 
-        return Likelihood(spec.model, spec.prompt, raw=spec.raw, against=spec.against, store=store)
+        price = None if spec.price is None else {"price": (spec.price, spec.price)}
+        return Likelihood(
+            spec.model, spec.prompt, raw=spec.raw, against=spec.against, settings=price, **paid
+        )
     if isinstance(spec, ServedSpec):
         from pomona.synth.rewards.served import HttpReward
 
@@ -199,9 +216,10 @@ def _made(
             spec.url,
             spec.prompt,
             whole=spec.whole,
-            store=store,
+            price=spec.price,
             concurrency=spec.concurrency,
             timeout=spec.timeout,
+            **paid,
         )
     if isinstance(spec, FunctionSpec):
         return Function(spec.name)
