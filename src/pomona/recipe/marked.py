@@ -36,10 +36,10 @@ from pomona.stats import Share, interval, value_of
 
 FILE = "markers.csv"
 _SHARES = ("inferred", "repeated", "kept", "below", "above")
-_WITH_INTERVAL = ("inferred", "kept")
+_SURE = ("inferred", "kept")
 Values = Sequence[Any]
 Sums = NDArray[np.float64]
-Known = tuple[float, float, float]  # a value with its interval
+Known = tuple[float, float | None, float | None]  # a value with its interval
 
 
 @dataclass(frozen=True)
@@ -100,21 +100,21 @@ class _Table:
     def rows(self, m: Measurement) -> list[dict[str, Any]]:
         """What is said of a system, a row for each marker that stands in lists."""
         lists = [self._lists(step) for step in m.answers]
+        listed = self._share([one["listed"] for one in lists]) if m.system.lists else None
         given = _given_in(m)
         told = []
         for name, marker in self.about.taxonomy.listed.items():
             sums: dict[str, list[Sums]] = {}
             if m.system.lists:
-                sums["listed"] = [one["listed"] for one in lists]
                 wanted = self.wished[name] if name in given else self.tags[PREFIX + name]
                 what = "repeated" if name in given else "inferred"
                 sums[what] = [_agreeing(one[name], wanted) for one in lists]
             if name in self.wished and name in self._measured.markers:
                 sums |= self._followed(m, name, marker)
-            shares = {what: self._share(one) for what, one in sums.items()}
+            shares = {what: self._share(one, what in _SURE) for what, one in sums.items()}
             if any(shares.values()):
                 row = {"system": m.variant, "marker": name, "given": name in given}
-                told.append(row | _columns(shares))
+                told.append(row | _columns({"listed": listed, **shares}))
         return told
 
     def _lists(self, step: Step) -> dict[str, Any]:
@@ -187,18 +187,19 @@ class _Table:
                 found["above"].append(_sums(pairs, lambda a, b, at=at: at(a) > at(b)))
         return {what: sums for what, sums in found.items() if sums}
 
-    def _share(self, seeds: Sequence[Sums]) -> Known | None:
-        """A share with its interval, from sums `[items, 2]` of each seed; None where nothing is
-        known of any item.
+    def _share(self, seeds: Sequence[Sums], sure: bool = False) -> Known | None:
+        """A share from sums `[items, 2]` of each seed, and its interval where that is asked for;
+        None where nothing is known of any item.
         """
         sums = np.stack(seeds)
         rows = np.flatnonzero(sums[..., 1].any(0))
         if not rows.size:
             return None
+        value = value_of(Share(), sums[:, rows])
+        if not sure:
+            return value, None, None
         with np.errstate(invalid="ignore"):  # a resample may have no item of which it is known
-            value = value_of(Share(), sums[:, rows])
-            low, high = interval(Share(), sums[:, rows], self.accounts.draws(rows))
-        return value, low, high
+            return value, *interval(Share(), sums[:, rows], self.accounts.draws(rows))
 
 
 def _given_in(m: Measurement) -> set[str]:
@@ -213,7 +214,7 @@ def _columns(shares: Mapping[str, Known | None]) -> dict[str, float | None]:
     for what in ("listed", *_SHARES):
         value, low, high = shares.get(what) or (None, None, None)
         cells[what] = value
-        if what in _WITH_INTERVAL:
+        if what in _SURE:
             cells |= {f"{what}_low": low, f"{what}_high": high}
     return cells
 

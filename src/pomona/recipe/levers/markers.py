@@ -96,10 +96,7 @@ class MarkersLever(TrainingLever):
     def mistakes(cls, spec: Markers, recipe: Recipe) -> Mistakes:
         """Markers, values and columns that are not there, and wishes that training never shows."""
         if recipe.task.harness:
-            text = (
-                '"markers" tags rows, and the items of this task are those of lm-evaluation-harness'
-            )
-            yield (), text
+            yield (), '"markers" tags rows, and tasks of lm-evaluation-harness have none'
             return
         taxonomy = _taxonomy_of(spec, recipe)
         markers = taxonomy.markers
@@ -135,9 +132,7 @@ class MarkersLever(TrainingLever):
             trained,
             sees=(*trained.sees, see),
             lists=self._lists if name == FIXED else replace(self._lists, prompt=0),
-            against=(NONE,)
-            if name == INFERRED
-            else (NONE, *([IN_WORDS] if self.spec.words else [])),
+            against=(NONE,) if name == INFERRED else tuple(self._controls),
         )
 
     def _without(self, system: System, seed: int) -> Step:
