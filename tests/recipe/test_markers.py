@@ -248,11 +248,16 @@ def test_mistakes_have_a_line_and_a_reason(folder: Path, old: str, new: str, tol
         ("hedged3-xmbr", "asks for more answers"),
         ("hedged3-chops", "is judged by the model that answers"),
         ("prune/top", "cannot be trained again"),
+        ("context/think", "come between a prompt and its list"),
     ],
 )
 def test_what_cannot_stand_on_lists_is_refused(folder: Path, strategy: str, told: str) -> None:
     path = folder / "refused.yaml"
     text = RECIPE.replace("[[markers/fixed, hedged3-mbr]", f"[[markers/fixed, {strategy}]")
-    path.write_text(text.replace("levers:\n", "levers:\n  data: {keep: 0.5, by: length}\n"))
+    path.write_text(
+        text.replace(
+            "levers:\n", "levers:\n  context: {think: true}\n  data: {keep: 0.5, by: length}\n"
+        )
+    )
     with pytest.raises(PomonaError, match=told):
         dry_run(path, folder / "never")

@@ -95,6 +95,9 @@ class System:
     judge: Any = None
 
     def __post_init__(self) -> None:
+        if self.lists and self.context:
+            message = "passages, tools and thoughts come between a prompt and its list of markers"
+            raise PomonaError(message, where=self.name, remedy="leave them out of stacks with both")
         if self.lists and self.strategy and (wrong := _reading_lists(self.strategy, self.arbiter)):
             remedy = "choose another strategy in stacks with markers"
             raise PomonaError(wrong, where=self.strategy.name, remedy=remedy)
