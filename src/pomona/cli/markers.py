@@ -33,7 +33,15 @@ app = App(name="markers")
 app.command(
     Command(
         "pomona.markers:tag",
-        options=Options(kinds={"taxonomy": Path, "model": str, "columns": list[str] | None}),
+        options=Options(
+            kinds={
+                "taxonomy": Path,
+                "model": str,
+                "embed": str,
+                "columns": list[str] | None,
+                "learn": list[str] | None,
+            }
+        ),
     )
 )
 app.command(Command("pomona.markers:apply", options=Options(kinds={"taxonomy": Path})))

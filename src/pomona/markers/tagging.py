@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from pomona.answers import ModelOrUri
 from pomona.answers.categories import Labelled, label_rows
 from pomona.errors import PomonaError
 from pomona.markers.chats import texts_of
+from pomona.markers.classifier import Embed, Learned, Rows, learn as learned_from
 from pomona.markers.columns import (
     BY,
     FORM,
@@ -47,13 +48,19 @@ def tag(
     tokenizer: str | None = None,
     model: ModelOrUri | None = None,
     store: str | Path | None = None,
+    learn: Sequence[str] = (),
+    least_sure: float = 0.8,
+    cluster: str | None = None,
+    embed: ModelOrUri | None = None,
+    seed: int = 0,
 ) -> Card:
     """Tag rows with markers: what is known of each text, what said so, and how sure that is.
 
-    Columns of the table come first, then what can be measured, then rules and definitions of the
-    taxonomy. Of each marker the result has `marker_NAME`, `marker_NAME_by` (column, measured, rules
-    or model) and `marker_NAME_sure` beside the rows; what is not known is null. `pomona markers
-    strip` gives the rows back.
+    Columns of the table come first, then what can be measured, then what is learned from the rows
+    that a column says it of, then rules and definitions of the taxonomy. Of each marker the result
+    has `marker_NAME`, `marker_NAME_by` (column, measured, classifier, rules or model) and
+    `marker_NAME_sure` beside the rows; what is not known is null. `pomona markers strip` gives the
+    rows back.
 
     Args:
         inputs: Rows: files, globs, dataset folders or s3:// addresses.
@@ -69,6 +76,13 @@ def tag(
         tokenizer: Model or tokenizer.json that counts tokens; without one they are not known.
         model: URI of a model that is asked about markers whose values have definitions.
         store: SQLite file that keeps what the model says; OUT.answers.db when left out.
+        learn: Markers that a classifier says of the rows of which no column does. The card says how
+            often it is right on rows of clusters that it has not seen.
+        least_sure: Probability below which the classifier says nothing.
+        cluster: Column of what rows are of one source by; their prompts when left out.
+        embed: URI of a model whose vectors the classifier learns from; n-grams of characters when
+            left out.
+        seed: Seed of what is learned from, where that is more than 8,000 rows, and of folds.
 
     Raises:
         PomonaError: the taxonomy or a table cannot be read, a column is missing or there already,
@@ -84,6 +98,7 @@ def tag(
     for name, column in sources.items():
         if column is not None and (name in given or told.markers[name].measure is None):
             _require(records, name, told.markers[name], column)
+    learning = _Learning.checked(records, told, sources, learn, least_sure, cluster, embed, seed)
     read_from = [str(taxonomy)] if isinstance(taxonomy, str | Path) and taxonomy != PAPER else []
     with Results(
         {"--out": out}, inputs=[*records.paths, *read_from], stamps=lambda: stamp(records.paths),
@@ -94,7 +109,7 @@ def tag(
         table = table.select(records.column_names)
         asked = _Asked(model, store or (None if model is None else f"{out}.answers.db"))
         counter = None if tokenizer is None else token_counter(tokenizer)
-        work = _Work(table, where, told, texts, prompts, counter, asked)
+        work = _Work(table, where, told, texts, prompts, counter, asked, learning)
         made = work.tags(sources)
         if lines is not None and lines.null_count < len(lines):
             made = made.append_column(LINE, lines)
@@ -103,10 +118,13 @@ def tag(
         parameters = {
             "taxonomy": told.digest, "prompt": prompts, "completion": texts,
             "columns": list(columns) or None, "tokenizer": tokenizer,
-            "model": getattr(model, "identity", model),
+            "model": getattr(model, "identity", model), **learning.parameters(),
         }  # fmt: skip
         n = table.num_rows
-        details = {"known": work.counts, "unknown": work.unknown}
+        details: dict[str, Any] = {"known": work.counts, "unknown": work.unknown}
+        if work.learned:
+            details["learned"] = {name: one.told for name, one in work.learned.items()}
+            details["classifiers"] = {name: asdict(one) for name, one in work.learned.items()}
         card = Card(
             "markers tag", parameters, inputs_of((path, None) for path in parts), n, n,
             details=details, left_out=records.rejected,
@@ -118,6 +136,60 @@ def tag(
 class _Asked:
     model: ModelOrUri | None
     store: str | Path | None
+
+
+@dataclass(frozen=True)
+class _Learning:
+    """What is learned, and how."""
+
+    markers: tuple[str, ...]
+    least_sure: float
+    cluster: str | None
+    embed: ModelOrUri | None
+    seed: int
+
+    @classmethod
+    def checked(
+        cls,
+        records: Records,
+        taxonomy: Taxonomy,
+        sources: Mapping[str, str | None],
+        markers: Sequence[str],
+        *how: Any,
+    ) -> _Learning:
+        """Raises PomonaError for a marker of which no column says anything, or that is a number."""
+        made = cls(tuple(markers), *how)
+        for name in markers:
+            if taxonomy.marker(name).kind not in ("values", "text"):
+                remedy = "learn markers of values"
+                raise PomonaError(f'"{name}" has no values', where="--learn", remedy=remedy)
+            column = sources[name]
+            if column is None or column not in records.column_names:
+                remedy = f"name one: --columns {name}=COLUMN"
+                raise PomonaError(f'no column says "{name}"', where="--learn", remedy=remedy)
+        if not 0 < made.least_sure <= 1:
+            remedy = "give more than 0, up to 1"
+            message = f"{made.least_sure} is no probability"
+            raise PomonaError(message, where="--least-sure", remedy=remedy)
+        records.require(*([] if made.cluster is None else [made.cluster]))
+        return made
+
+    def parameters(self) -> dict[str, Any]:
+        """Of a card."""
+        if not self.markers:
+            return {}
+        embed = getattr(self.embed, "identity", self.embed)
+        return {"learn": list(self.markers), "least_sure": self.least_sure, "cluster": self.cluster,
+                "embed": embed, "seed": self.seed}  # fmt: skip
+
+    def embedder(self) -> Embed | None:
+        """What makes vectors of texts."""
+        if self.embed is None:
+            return None
+        from pomona.models import load
+
+        model = load(self.embed, need=("embed",)) if isinstance(self.embed, str) else self.embed
+        return model.embed
 
 
 @dataclass
@@ -152,6 +224,8 @@ class _Work:
     prompts: str | None
     counter: Any
     asked: _Asked
+    learning: _Learning
+    learned: dict[str, Learned] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     unknown: dict[str, str] = field(default_factory=dict)
     found: dict[str, _Tag] = field(default_factory=dict)
@@ -196,6 +270,8 @@ class _Work:
             self._bucket(name, marker, tag, sources)
         if marker.measure is not None and tag.values.null_count:
             self._measure(name, marker, tag, sources)
+        if name in self.learning.markers and tag.values.null_count:
+            self._learn(name, tag)
         if marker.defined and tag.values.null_count:
             self._define(name, marker, tag)
         if tag.values.null_count == n and name not in self.unknown:
@@ -254,6 +330,25 @@ class _Work:
             langs = as_text(self.table["lang"].combine_chunks()).take(rows)
             return Measured(langs, pa.nulls(len(langs), pa.float64()))
         return Texts(texts.take(rows), None, None).measured("language")
+
+    def _learn(self, name: str, tag: _Tag) -> None:
+        """Say of rows what is learned from those that a column says it of."""
+        texts, prompts = self.answers, self.questions
+        named = self.learning.cluster
+        asked = texts if prompts is None else prompts
+        own = asked if named is None else as_text(self.table[named].combine_chunks())
+        clusters = pc.coalesce(own, asked, texts, "").to_pylist()
+        rows = Rows(texts.to_pylist(), None if prompts is None else asked.to_pylist(), clusters)
+        said = pc.if_else(pc.equal(tag.by, "column"), tag.values, None).to_pylist()
+        found = learned_from(
+            rows, said, least_sure=self.learning.least_sure, seed=self.learning.seed,
+            embed=self.learning.embedder(),
+        )  # fmt: skip
+        if isinstance(found, str):
+            self.unknown[name] = found
+            return
+        self.learned[name], values, sure = found
+        tag.fill(values, sure, "classifier")
 
     def _bucket(
         self, name: str, marker: Marker, tag: _Tag, sources: Mapping[str, str | None]

@@ -5,7 +5,7 @@ room: a metric comes in as whatever aggregates the sums of per-item statistics.
 resamples items, or clusters of them, and training seeds; `multiple` corrects for many comparisons
 (Holm, Benjamini-Hochberg; max-t belongs there too); `intervals` has what has a closed form, `tests`
 what compares two systems or two samples, `concentration` how unevenly a gain lies over items,
-`regression` slopes over groups.
+`regression` slopes over groups, `softmax` which of several classes.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         shuffled_column as shuffled_column,
         slopes as slopes,
     )
+    from pomona.stats.softmax import softmax_regression as softmax_regression
     from pomona.stats.tests import (
         mcnemar as mcnemar,
         permutation as permutation,
@@ -58,6 +59,7 @@ __getattr__, __dir__ = lazily(
         "intervals": "wilson",
         "multiple": "benjamini_hochberg holm",
         "regression": "Slope least_squares shuffled_column slopes",
+        "softmax": "softmax_regression",
         "tests": "mcnemar permutation shuffles welch",
     },
 )

@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
-    from pomona.text.grams import character_grams as character_grams, grams_of as grams_of
+    from pomona.text.grams import (
+        character_grams as character_grams,
+        grams_of as grams_of,
+        hashed_columns as hashed_columns,
+    )
     from pomona.text.languages import (
         base_language as base_language,
         detect as detect,
@@ -41,7 +45,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "grams": "character_grams grams_of",
+        "grams": "character_grams grams_of hashed_columns",
         "languages": "base_language detect identify known_languages language_confidence prose "
         "same_language",
         "nearest": "Nearest Neighbours",

@@ -50,3 +50,10 @@ def _polynomials(
             key = key[:size] * _MULTIPLIER + codes[order - 1 : order - 1 + size]
         if order in orders:
             yield order, key
+
+
+def hashed_columns(keys: NDArray[np.uint64], bits: int) -> NDArray[np.int64]:
+    """The column of `2 ** bits` of each key of an n-gram."""
+    # An odd number: the high bits of its products are the hash.
+    mixed = (keys ^ (keys >> np.uint64(29))) * _MULTIPLIER
+    return (mixed >> np.uint64(64 - bits)).astype(np.int64)

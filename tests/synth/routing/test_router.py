@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from pomona.errors import PomonaError
+from pomona.stats import softmax_regression
 from pomona.synth.routing import (
     Features,
     Form,
@@ -24,7 +25,6 @@ from pomona.synth.routing import (
     learn_router,
     measure_fixed,
 )
-from pomona.synth.routing.router import fitted
 from pomona.synth.teachers import Assignment, Candidate, Lesson
 
 WORDS = [
@@ -146,7 +146,7 @@ def test_weights_are_the_least_of_their_loss() -> None:
         entropy = -np.where(there, targets * np.where(there, log, 0), 0).sum() / 30
         return entropy + 0.01 / 2 * (weights**2).sum()
 
-    found = fitted(x, targets, there, 0.01).astype(np.float64)
+    found = softmax_regression(x, targets, there, 0.01).astype(np.float64)
     least = loss(found)
     for _ in range(20):
         step = 0.05 * rng.normal(size=found.shape)

@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pomona.synth.teachers import Assignment
-from pomona.text import character_grams, grams_of
+from pomona.text import character_grams, grams_of, hashed_columns
 
 Sees = Literal["both", "language", "text"]
 _ORDERS = (1, 2, 3, 4)
-_SPREAD = np.uint64(0x9E3779B97F4A7C15)  # an odd number: its products' high bits are the hash
 
 
 @dataclass(frozen=True)
@@ -86,8 +85,7 @@ class Features:
         return found
 
     def _column(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
-        mixed = (keys ^ (keys >> np.uint64(29))) * _SPREAD
-        return (mixed >> np.uint64(64 - self.bits)).astype(np.int64)
+        return hashed_columns(keys, self.bits)
 
 
 @lru_cache(4096)

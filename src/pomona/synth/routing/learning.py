@@ -13,12 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 
 from pomona.errors import PomonaError
-from pomona.stats import rows_of
+from pomona.stats import rows_of, softmax_regression
 from pomona.synth.routing.features import Features, Sees
 from pomona.synth.routing.measured import PRIOR, gains
 from pomona.synth.routing.policies import Group, grouped, lot
 from pomona.synth.routing.pool import Pool
-from pomona.synth.routing.router import Router, fitted
+from pomona.synth.routing.router import Router
 from pomona.synth.teachers import Assignment
 
 _TEMPERATURES = (0.25, 0.5, 1.0)  # of the targets, times the usual spread of a row's rewards
@@ -129,7 +129,9 @@ class _Data:
     def fitted(self, temperature: float, penalty: float) -> NDArray[np.float32]:
         """The weights of all columns, by all rows."""
         weights = np.zeros((self.features.columns, self.matrix.shape[1]), np.float32)
-        weights[self.used] = fitted(self.x, self.targets(temperature), self.there, penalty)
+        weights[self.used] = softmax_regression(
+            self.x, self.targets(temperature), self.there, penalty
+        )
         return weights
 
     def cross_fitted(
@@ -144,7 +146,7 @@ class _Data:
             seen, held = self.fold != fold, self.fold == fold
             x, own, there, weights = self.x[seen], targets[seen], self.there[seen], None
             for penalty in sorted(penalties, reverse=True):  # each starts from the one before
-                weights = fitted(x, own, there, penalty, weights)
+                weights = softmax_regression(x, own, there, penalty, weights)
                 told[penalty][held] = self.x[held] @ weights
         return {penalty: np.where(self.there, each, -np.inf) for penalty, each in told.items()}
 
