@@ -230,3 +230,11 @@ def test_a_tokenizer_at_which_rust_gives_up_is_refused(
     (folder / "tokenizer.json").write_text(json.dumps(data))
     with pytest.raises(PomonaError, match="m: its tokenizer cannot be loaded"):
         load(str(folder))
+
+
+def test_an_adapter_is_no_checkpoint_and_what_makes_one_is_told(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(
+        PomonaError, match=r"this is an adapter: make a checkpoint of MODEL\+ADAPTER"
+    ):
+        check(tmp_path)

@@ -70,11 +70,10 @@ def check(folder: Path) -> None:
             remedy="give the folder that holds config.json and model.safetensors",
         )
     if not os.path.lexists(folder / "config.json"):
-        raise PomonaError(
-            "is missing",
-            where=folder / "config.json",
-            remedy="every checkpoint folder needs one; was the model saved with save_pretrained?",
-        )
+        remedy = "every checkpoint folder needs one; was the model saved with save_pretrained?"
+        if (folder / "adapter_config.json").is_file():
+            remedy = "this is an adapter: make a checkpoint of MODEL+ADAPTER with `pomona merge`"
+        raise PomonaError("is missing", where=folder / "config.json", remedy=remedy)
     for name in _KINDS_BY_FILE:
         read_config(folder, name)
     tensor_places(folder)
