@@ -11,7 +11,7 @@ import pytest
 
 from pomona.errors import PomonaError
 from pomona.ledger import Entry, Ledger, print_table
-from pomona.recipe import answers_of, dry_run, run
+from pomona.recipe import accounts, answers_of, dry_run, run
 from pomona.stats import Resamples, compare, holm
 from pomona.tasks import metric, pairwise
 from pomona.text import Nearest
@@ -179,6 +179,14 @@ def test_repeated_prompts_without_a_cluster_are_warned_of(
     print_table(ledger)
     assert " ".join(capsys.readouterr().out.split()).startswith(f"warning: {told}")
     assert not any("cluster:" in e.signature for e in ledger.entries)
+
+
+def test_many_comparisons_take_more_resamples(task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accounts, "needed", lambda many: 400 * many)
+    ledger = Ledger.read(run(task / "recipe.yaml", task / "run") / "ledger.json")
+    many = sum(e.p_holm is not None for e in ledger.of("overall"))
+    assert many > 2000 / 400
+    assert all(f"|boot:{-(-400 * many // 1000)}000|" in e.signature for e in ledger.entries)
 
 
 def test_without_training_rows_nothing_is_looked_up(task: Path) -> None:

@@ -16,6 +16,7 @@ from pomona.recipe.costs import Costs, Made, less, total
 from pomona.recipe.graph import RunFolder, Step
 from pomona.recipe.levers.controls import CONTROL
 from pomona.recipe.plan import RunPlan
+from pomona.recipe.schema import RESAMPLES
 from pomona.recipe.steps import Cost
 from pomona.recipe.steps.controls import nearest_of, read_neighbours
 from pomona.recipe.steps.results import read_statistics, statistics_name
@@ -23,6 +24,11 @@ from pomona.recipe.steps.tables import rarest, read_counts, read_items, read_pro
 from pomona.recipe.system import Measurement
 from pomona.stats import Comparison, Resamples, compare, holm, value_of
 from pomona.tasks import Metric
+
+
+def needed(comparisons: int) -> int:
+    """Resamples from which the smallest p-value passes the strictest step of Holm's correction."""
+    return 40 * comparisons
 
 
 class Accounts:
@@ -139,18 +145,24 @@ class Accounts:
         if key not in self._drawn:
             task, seed = self.plan.recipe.task, self.plan.recipe.seed
             labels = self.clusters[rows] if task.cluster else None
-            self._drawn = {key: Resamples(len(rows), task.resamples, seed, labels)}
+            self._drawn = {key: Resamples(len(rows), self.resamples, seed, labels)}
         return self._drawn[key]
+
+    @cached_property
+    def resamples(self) -> int:
+        """How many: those that the recipe gives, else as many as the comparisons need."""
+        if (given := self.plan.recipe.task.resamples) is not None:
+            return given
+        many = sum(len({*self.baselines(m)} - {m.variant}) for m in self.measurements
+                   if not m.system.bound)  # fmt: skip
+        return max(RESAMPLES, -(-needed(many) // 1000) * 1000)
 
     @property
     def signature(self) -> str:
         """Every choice behind the numbers."""
         recipe = self.plan.recipe
         drawn = f"cluster:{recipe.task.cluster}|" if recipe.task.cluster else ""
-        return (
-            f"{self.metric.signature}|boot:{recipe.task.resamples}|{drawn}"
-            f"holm:group|seed:{recipe.seed}"
-        )
+        return f"{self.metric.signature}|boot:{self.resamples}|{drawn}holm:group|seed:{recipe.seed}"
 
     def rungs(self) -> list[Rung]:
         """The ladder by size."""

@@ -25,7 +25,7 @@ from pomona.ledger import (
     choose_examples,
 )
 from pomona.pages import amount, flops
-from pomona.recipe.accounts import Accounts
+from pomona.recipe.accounts import Accounts, needed
 from pomona.recipe.graph import RunFolder, ancestors
 from pomona.recipe.levers.controls import CONTROL
 from pomona.recipe.plan import RunPlan
@@ -307,11 +307,10 @@ def _warnings(accounts: Accounts, entries: list[Entry]) -> list[str]:
         )
     tested = [(e.group, e.metric) for e in entries if e.p_holm is not None]
     many = max(Counter(tested).values(), default=0)
-    needed = 40 * many  # resamples from which the smallest p-value passes the strictest step
-    if needed > recipe.task.resamples:
+    if (least := needed(many)) > accounts.resamples:
         told.append(
-            f"{many} comparisons with {recipe.task.resamples:,} resamples cannot be significant "
-            f"after Holm's correction: give the task at least {needed:,} `resamples`."
+            f"{many} comparisons with {accounts.resamples:,} resamples cannot be significant "
+            f"after Holm's correction: give the task at least {least:,} `resamples`."
         )
     return told
 

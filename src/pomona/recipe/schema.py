@@ -32,6 +32,8 @@ from pomona.recipe.fields import (
 )
 from pomona.tasks import MetricOptions, OneOrMore, metric
 
+RESAMPLES = 2000  # behind every interval, unless more are asked for or needed
+
 
 def _rung(value: Any) -> Any:
     if not isinstance(value, str | dict):
@@ -96,8 +98,10 @@ class Task(StrictModel):
     """How many groups, those with the least training data, are also shown apart; 0 for none."""
     max_new_tokens: Positive = 128
     """Longest answer, in tokens."""
-    resamples: Annotated[int, Field(ge=1000)] = 2000
-    """Bootstrap resamples behind every interval."""
+    resamples: Annotated[int, Field(ge=1000)] | None = None
+    """Bootstrap resamples behind every interval; 2,000 when left out, and more where so many
+    comparisons are made that with these none could be significant.
+    """
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -16,6 +16,7 @@ from pomona.recipe.costs import Costs, less
 from pomona.recipe.graph import RunFolder, Step
 from pomona.recipe.lever import Lever
 from pomona.recipe.plan import RunPlan
+from pomona.recipe.schema import RESAMPLES
 from pomona.recipe.steps.results import read_statistics
 from pomona.recipe.steps.tables import read_items
 from pomona.recipe.system import Measurement, System
@@ -136,7 +137,7 @@ class Chosen:
     def _tried(self, name: str, m: Measurement, now: Measurement) -> Trial:
         task, seed = self.plan.recipe.task, self.plan.recipe.seed
         clusters = np.array(self._items.clusters, dtype=object) if task.cluster else None
-        draws = Resamples(len(self._items), task.resamples, seed, clusters)
+        draws = Resamples(len(self._items), task.resamples or RESAMPLES, seed, clusters)
         measure = self.plan.metric(0, self._items.reference_count)
         ours, before = (
             np.stack([self._statistics(step) for step in each.answers]) for each in (m, now)
