@@ -100,12 +100,13 @@ class _Table:
     def rows(self, m: Measurement) -> list[dict[str, Any]]:
         """What is said of a system, a row for each marker that stands in lists."""
         lists = [self._lists(step) for step in m.answers]
-        listed = self._share([one["listed"] for one in lists]) if m.system.lists else None
+        read = all(lists)  # not where a memory answers in a model's place
+        listed = self._share([one["listed"] for one in lists]) if read else None
         given = _given_in(m)
         told = []
         for name, marker in self.about.taxonomy.listed.items():
             sums: dict[str, list[Sums]] = {}
-            if m.system.lists:
+            if read:
                 wanted = self.wished[name] if name in given else self.tags[PREFIX + name]
                 what = "repeated" if name in given else "inferred"
                 sums[what] = [_agreeing(one[name], wanted) for one in lists]
