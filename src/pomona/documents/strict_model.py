@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Tag, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 from yaml.nodes import MappingNode, Node, SequenceNode
@@ -170,11 +170,25 @@ def _inside(path: list[str | int]) -> str:
 
 def _keys(model: type[BaseModel], location: Location) -> list[str]:
     """The keys that the model at a location knows."""
+    branches: dict[Any, type[BaseModel]] = {}  # of the union that was met last, by their tags
     for part in location:
         field = next((one for key, one in _fields(model) if key == part), None)
-        if field is not None:
-            model = next(_models(field.annotation), model)
+        if part in branches:
+            model = branches[part]
+        elif field is not None:
+            model, branches = next(_models(field.annotation), model), {}
+            branches.update(_tagged(field.annotation))
     return [key for key, _ in _fields(model)]
+
+
+def _tagged(annotation: Any) -> Iterator[tuple[str, type[BaseModel]]]:
+    """The models of a union by their tags."""
+    inner = get_args(annotation)
+    for tag in inner[1:]:
+        if isinstance(tag, Tag):
+            yield from ((tag.tag, model) for model in _models(inner[0]))
+    for one in inner:
+        yield from _tagged(one)
 
 
 def _fields(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:

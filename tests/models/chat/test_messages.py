@@ -115,7 +115,6 @@ def test_a_malformed_event_is_a_502_with_the_place(event: Any) -> None:
         (b'{"choices": [NaN]}', "it holds NaN"),
         (b'{"usage": 1e999}', "1e999 is too large"),
         (b"[" * 100_000, "nested too deeply"),
-        (b'{"a": "\\ud800"}', "half a character"),
         (b'{"a": "\xff"}', "it is not UTF-8"),
     ],
 )
@@ -128,6 +127,20 @@ def test_what_json_has_not_is_a_502_with_the_cause(raw: bytes, says: str) -> Non
         with pytest.raises(ModelError, match="an event is not JSON") as failed:
             streamed(raw.decode())
         assert failed.value.status == 502
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (r"Sav\ud83d", "Sav\ufffd"),
+        (r"\uDE00ab\ud83d\uDE00", "\ufffdab😀"),
+        (r"\ud83d\ud83d\ude00", "\ufffd😀"),
+        (r"\\ud83d \n", "\\ud83d \n"),
+    ],
+)
+def test_half_a_character_is_not_asked_for_again(written: str, read: str) -> None:
+    reply = whole(f'{{"choices": [{{"message": {{"content": "{written}"}}}}]}}'.encode())
+    assert [one.text for one in reply] == [read]
 
 
 @pytest.mark.parametrize("end", ["\n\n", "\r\n\r\n", "\r\r"])

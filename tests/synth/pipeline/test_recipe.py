@@ -25,13 +25,19 @@ def test_mistakes_are_told_with_file_and_line(tmp_path: Path) -> None:
         "teachers:\n"
         "  m: {model: ui-xs, prompt: translate}\n"
         "  n: {modle: ui-xs}\n"
+        "  o: {person: Ada}\n"
+        "  p: {programm: [tr, a, b], licence: MIT}\n"
+        "steps: [translate, {rephrases: {teacher: m, prompt: x}}]\n"
         "budget: {money: 0}\n",
     )
     assert 'r.yaml, line 1: unknown key "txt" in data — did you mean "text"?' in said
-    assert 'r.yaml, line 4: "n" must be a mapping with one of model, apertium, program, table' in (
+    assert 'r.yaml, line 4: unknown key "modle" in teachers.n — did you mean "model"?' in said
+    assert 'r.yaml, line 5: "o" must be a mapping with one of model, apertium, program, table' in (
         said
     )
-    assert 'r.yaml, line 5: "money" must be more than 0, not 0' in said
+    assert 'r.yaml, line 6: unknown key "programm" in teachers.p — did you mean "program"?' in said
+    assert 'unknown key "rephrases" in steps[2] — did you mean "rephrase"?' in said
+    assert 'r.yaml, line 8: "money" must be more than 0, not 0' in said
 
 
 def test_what_sections_do_not_fit_is_told_with_its_line(tmp_path: Path) -> None:

@@ -147,6 +147,29 @@ def test_two_rows_of_one_id_and_rows_without_one_are_refused(
     assert not (tmp_path / "o").exists()
 
 
+def test_columns_of_lists_are_no_texts(
+    tmp_path: Path, written: Written, models: dict[str, Any]
+) -> None:
+    recipe = written(M)
+    (tmp_path / "in.jsonl").write_text('{"id": "a", "text": ["x", "y"], "lang": "af"}\n')
+    with pytest.raises(PomonaError, match=r'in.jsonl: column "text" holds lists — name a column'):
+        synthesize(recipe, tmp_path / "o")
+    (tmp_path / "in.jsonl").write_text('{"id": "a", "text": "x", "lang": "af"}\n')
+    (tmp_path / "t.jsonl").write_text('{"text": "x", "lang": "af", "answer": {"a": 1}}\n')
+    recipe.write_text(recipe.read_text().replace("{m: ", "{t: {table: t.jsonl}, m: "))
+    with pytest.raises(PomonaError, match=r't.jsonl: column "answer" holds objects'):
+        synthesize(recipe, tmp_path / "o")
+
+
+def test_half_a_character_is_a_reject(
+    tmp_path: Path, written: Written, models: dict[str, Any]
+) -> None:
+    models["m"].say = lambda request, *_: "Sav" + "\ufffd" * ("0" in str(request.messages))
+    card = synthesize(written(M, rows=4), tmp_path / "o").to_json()
+    assert card["rejects_by_teacher"]["m"] == {"wrote half a character": 1}
+    assert card["rows_out"] == 1
+
+
 def test_each_row_in_several_languages(
     tmp_path: Path, written: Written, models: dict[str, Any]
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from pomona.cli import main
-from pomona.errors import PomonaError
+from pomona.errors import GateFailed, PomonaError
 from pomona.records import read, write
 from pomona.synth.targeting import Cell, Plan, TargetsRecipe, plan_targets, shares_asked
 from pomona.text import Nearest
@@ -189,6 +189,15 @@ def test_a_group_of_which_there_is_nothing(folder: Path, tmp_path: Path) -> None
         (("zz", "0–24"), 0, 20), (("zz", "25–"), 0, 10),
     ]  # fmt: skip
     assert plan.chosen == 30
+
+
+def test_a_pool_without_any_prompt_is_an_error(folder: Path, tmp_path: Path) -> None:
+    write(pa.table({"text": ["a text"], "lang": ["qq"], "kind": ["a"]}), tmp_path / "pool.parquet")
+    rows = {"rows": [str(tmp_path / "pool.parquet")]}
+    pool, test = {**rows, "cross": True}, [rows]
+    with pytest.raises(GateFailed, match=r"no prompt was found: 1 prompts were near copies"):
+        made(folder, tmp_path / "o", pool=pool, test=test, only={"lang": ["qq"]})
+    assert not (tmp_path / "o").exists()
 
 
 def test_a_pool_that_has_groups_of_its_own(folder: Path, tmp_path: Path) -> None:

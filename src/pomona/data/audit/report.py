@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from pomona.data.audit.labels import CODES, CORRECT, FLAGS, Key, Label
-from pomona.stats import wilson
+from pomona.stats import Kappa, value_of, wilson
 
 ALL = ("C", *CODES)
 WORDS = ("groups", "0 % C", "< 50 % C", "> 50 % NL", "> 50 % WL")
@@ -181,14 +182,11 @@ def _curve(values: Sequence[float]) -> tuple[tuple[float, float], ...]:
 
 
 def kappa(pairs: Sequence[tuple[str, str]]) -> float | None:
-    """Cohen's kappa of pairs of codes: (observed − expected agreement) / (1 − expected), Cohen
-    1960. None where it is not defined.
-    """
-    n = len(pairs)
-    if n == 0:
+    """Cohen's kappa of pairs of codes (Cohen 1960). None where it is not defined."""
+    codes = sorted({code for pair in pairs for code in pair})
+    if len(codes) < 2:
         return None
-    one, other = Counter(pair[0] for pair in pairs), Counter(pair[1] for pair in pairs)
-    expected = sum(one[code] * other[code] for code in one)
-    if expected == n * n:
-        return None
-    return (n * sum(a == b for a, b in pairs) - expected) / (n * n - expected)
+    table = np.zeros((len(codes), len(codes)))
+    for one, other in pairs:
+        table[codes.index(one), codes.index(other)] += 1
+    return value_of(Kappa(), table.reshape(1, -1))

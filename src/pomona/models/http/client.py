@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Annotated, Any, TypeVar
@@ -209,7 +210,12 @@ async def _lines(parts: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
 
 
 async def _value(data: bytes, what: str) -> Any:
-    """The JSON value that `data` is; what takes long to read is read while others go on."""
+    """The JSON value that `data` is; what takes long to read is read while others go on. Half of a
+    surrogate pair, as some servers write where an answer ends within a character, is U+FFFD: asking
+    again would be paid for, and end there again.
+    """
+    if b"\\ud" in data or b"\\uD" in data:
+        data = _SURROGATES.sub(lambda found: found[0] if found[1] is None else rb"\ufffd", data)
     try:
         if len(data) > _LONG:
             return await asyncio.to_thread(parse_json, data, what, top=None)
@@ -272,6 +278,12 @@ def _short(body: bytes) -> str:
 Checked = TypeVar("Checked", bound=BaseModel)
 _MOST_TOKENS = 100_000_000  # no model reads or writes as many: who says more has not counted
 _SHOWN = 60
+# Escapes, of which the group is half a pair without its other half.
+_SURROGATES = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
 _EXPECTED = {
     "string_type": "text",
     "int_type": "a whole number",

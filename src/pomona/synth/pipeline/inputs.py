@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
 from pomona.records import Records, as_text
-from pomona.synth.pipeline.sections import Data
+from pomona.synth.pipeline.sections import Data, refuse_lists
 from pomona.synth.teachers import Assignment
 
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}([-_@][A-Za-z0-9]+)*")
@@ -75,6 +75,7 @@ class Input:
         lengths, codes, ids = [np.zeros(0, np.int32)], [np.zeros(0, np.int32)], []
         names = {lang: code for code, lang in enumerate(self._langs)}
         for batch in self._records.stream():
+            refuse_lists(batch, str(self._records.source.where))
             sizes = pc.call_function("binary_length", [as_text(batch[data.text])]).fill_null(0)
             lengths.append(np.repeat(np.asarray(sizes, np.int32), several))
             if self._langs:

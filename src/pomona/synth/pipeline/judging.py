@@ -10,6 +10,7 @@ from pomona.synth.checks import HeldOut, NearDuplicates, checks_from, reason_of
 from pomona.synth.pipeline.case import NOBODY, Case
 from pomona.synth.pipeline.pool import licence_refused
 from pomona.synth.pipeline.recipe import SynthRecipe
+from pomona.synth.pipeline.sections import refuse_lists
 from pomona.synth.pipeline.tally import Counted, Tally
 from pomona.synth.rewards import PaidReward, Reward, Weighted, key_of, spent
 from pomona.synth.steering import choose, objectives_from
@@ -30,7 +31,9 @@ class TestItems:
                 self._answers = HeldOut(alike)
             for column, index in ((test.text, self._texts), (test.answer, self._answers)):
                 if column is not None and index is not None:
-                    for batch in test.read().require(column).select(column).batches():
+                    records = test.read().require(column).select(column)
+                    for batch in records.batches():
+                        refuse_lists(batch, str(records.source.where))
                         texts = [str(text) for text in batch[0].to_pylist() if text]
                         index.add_all(texts)
 

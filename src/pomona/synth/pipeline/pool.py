@@ -19,6 +19,7 @@ from pomona.synth.pipeline.sections import (
     ProgramTeacher as ProgramPart,
     TableTeacher as TablePart,
     Teacher as TeacherPart,
+    refuse_lists,
 )
 from pomona.synth.pipeline.tally import COSTS, TOKENS, UNKNOWN
 from pomona.synth.teachers import (
@@ -274,6 +275,7 @@ def _table(name: str, part: TablePart) -> TableTeacher:
         columns.append(licence)
     answers: dict[tuple[str, str], list[tuple[str, str | None]]] = {}
     for batch in records.select(*columns).batches():
+        refuse_lists(batch, f"teachers.{name}, {records.source.where}")
         for row in batch.to_pylist():
             if row[part.answer]:
                 own = row.get(licence, licence)

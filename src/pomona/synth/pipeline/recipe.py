@@ -28,6 +28,7 @@ from pomona.synth.pipeline.sections import (
     Teacher,
     Test,
     Text,
+    named_kind,
 )
 from pomona.synth.rewards import RewardsSpec
 from pomona.synth.steering import SteeringSpec, objectives_from
@@ -127,7 +128,7 @@ def _step(value: Any) -> str | None:
         return next(name for name, kind in _STEPS.items() if isinstance(value, kind))
     if isinstance(value, str):
         return "translate"
-    return next((name for name in _STEPS if isinstance(value, dict) and name in value), None)
+    return named_kind(value, _STEPS)
 
 
 Step = Annotated[

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Collection, Iterator
 from typing import Annotated, Any, Literal
 
+import pyarrow as pa
 from pydantic import Discriminator, Field, Tag
 
 from pomona.documents import StrictModel
+from pomona.errors import PomonaError
 from pomona.records import NamedRows, Names
 
 Positive = Annotated[int, Field(ge=1)]
@@ -17,6 +20,15 @@ Share = Annotated[float, Field(gt=0, le=1)]
 Text = Annotated[str, Field(min_length=1)]
 Cost = Annotated[float, Field(ge=0)]
 Price = Annotated[list[Cost], Field(min_length=2, max_length=2)]
+
+
+def refuse_lists(batch: pa.RecordBatch, where: str) -> None:
+    """Raise PomonaError where a column of texts holds lists, or objects."""
+    for column in batch.schema:
+        if pa.types.is_nested(column.type):
+            kind = "objects" if pa.types.is_struct(column.type) else "lists"
+            remedy = "name a column of texts, or write one with a row for each of them"
+            raise PomonaError(f'column "{column.name}" holds {kind}', where=where, remedy=remedy)
 
 
 Mistakes = Iterator[tuple[tuple[str | int, ...], str]]
@@ -173,7 +185,18 @@ _KINDS: dict[str, type[Teacher]] = {
 def _kind(value: Any) -> str | None:
     if isinstance(value, Teacher):
         return next(kind for kind, one in _KINDS.items() if isinstance(value, one))
-    named = [kind for kind in _KINDS if isinstance(value, dict) and kind in value]
+    return named_kind(value, _KINDS)
+
+
+def named_kind(value: Any, kinds: Collection[str]) -> str | None:
+    """Which of the kinds a mapping names by a key; where it names none the one that a key is most
+    like, so that its mistake is told.
+    """
+    keys = [key for key in value if isinstance(key, str)] if isinstance(value, dict) else []
+    named = [kind for kind in kinds if kind in keys]
+    if not named:
+        close = (difflib.get_close_matches(key, kinds, n=1, cutoff=0.7) for key in keys)
+        named = list(dict.fromkeys(kind for found in close for kind in found))
     return named[0] if len(named) == 1 else None
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pomona._version import __version__
-from pomona.errors import PomonaError
+from pomona.errors import GateFailed, PomonaError
 from pomona.files import atomic_directory, check_into, check_ours, check_outputs, json_text
 from pomona.records import NamedRows, write
 from pomona.stats import largest_remainder, wilson
@@ -58,6 +58,7 @@ def plan_targets(
     Raises:
         PomonaError: the recipe or a table is wrong, a cell would be made of nothing, or OUT is
             something else.
+        GateFailed: there is a pool, and no prompt for any row that is asked for.
     """
     told = recipe if isinstance(recipe, TargetsRecipe) else load_targets(recipe)
     folder, named = Path(out), [] if isinstance(recipe, TargetsRecipe) else [str(recipe)]
@@ -70,6 +71,10 @@ def plan_targets(
     before = stamp(inputs)
     plan, prompts = _planned(told, progress)
     refuse_changed(before, stamp(inputs), folder)
+    if plan.asked and plan.chosen == 0:
+        why = "; ".join(plan.notes)
+        remedy = "add texts to the pool that these groups lack"
+        raise GateFailed(f"no prompt was found: {why}", where="pool", remedy=remedy)
     with atomic_directory(folder, KIND) as made:
         write(pa.Table.from_pylist(plan.table()), made / CELLS)
         (made / PLAN).write_text(json_text(plan.to_json()), encoding="utf-8")

@@ -49,6 +49,7 @@ from pomona.synth.teachers.teacher import (
 _FAILURES = 5  # requests in a row that fail for the model's own sake, after which none is asked
 _ROW_FAULTS = frozenset({400, 413, 422})  # what is wrong with a row, and not with the model
 _TRACE = 200
+_HALF = "\ufffd"
 
 
 @dataclass
@@ -282,6 +283,8 @@ class _Asking:
             reason = f"the answer was cut at {self._teacher.max_tokens} tokens"
         elif not text:
             reason = "wrote nothing"
+        elif _HALF in text and _HALF not in row.text:
+            reason = "wrote half a character"
         if reason is not None:
             return Reject(row.id, name, reason[:_TRACE], finish, reply.text[:_TRACE] or None)
         licence = self._teacher.terms.licence
