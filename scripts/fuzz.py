@@ -522,6 +522,7 @@ def readers() -> dict[str, Reader]:
     from pomona.arena import read_votes
     from pomona.arena.annotating.items import read_pairs
     from pomona.documents import parse_json
+    from pomona.markers import Taxonomy, Trained, read_trained
     from pomona.merge import plan_merge
     from pomona.merge.preparing.adapters import adapted, read_adapter
     from pomona.merge.preparing.tokenizer import extended, read_tokenizer, union
@@ -579,6 +580,9 @@ def readers() -> dict[str, Reader]:
     gguf += (4).to_bytes(4, "little") + (7).to_bytes(4, "little") + (1).to_bytes(8, "little") + b"w"
     gguf += (1).to_bytes(4, "little") + (4).to_bytes(8, "little") + b"\0" * 12
     run = Path(__file__).parents[1] / "examples" / "quickstart.yaml"
+    quality = {"quality": {"kind": "float"}, "lang": {"kind": "values", "values": ["de", "fr"]}}
+    taxonomy = Taxonomy.model_validate({"markers": quality})
+    trained = Trained(taxonomy, "compact", {"quality": {"": 0.5, "de": 2.0}}, "lang")
     return {
         "json": Reader({"x": dump([CONFIG, TOKENIZER])}, lambda f: parse_json((f / "x").read_bytes(), "x", top=None)),
         "merge recipe": Reader({"r.yml": MERGEKIT.encode()}, lambda f: read_recipe(f / "r.yml")),
@@ -614,6 +618,7 @@ def readers() -> dict[str, Reader]:
         "prioritized": Reader({"p.csv": CHOSEN, "v.csv": CHOSEN}, prioritized),
         "form": Reader({"f": FORM}, answered),
         "verdicts": Reader({"v.csv": VERDICTS, "s.csv": VERDICTS}, judged),
+        "trained": Reader({"markers.json": dump(trained.document())}, read_trained),
         "categories": Reader({"d.yml": CATEGORIES, "t.csv": SAID}, labelled),
         "targets": Reader({"r.yml": TARGETS}, targeted),
         "audited votes": Reader({"v.csv": AUDITED, "m.csv": KNOWN}, audited),

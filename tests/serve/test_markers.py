@@ -314,7 +314,7 @@ def test_rows_are_answered_with_markers(
             "inferred": inferred("Quit", lang),
         }
         card = json.loads(Path(f"{lang}.jsonl.card.json").read_text())
-        assert card["parameters"]["context"].startswith(f"markers:{OWN.digest}:")
+        assert card["parameters"]["context"] == f"markers:compact:{OWN.digest}:{markers}"
     capsys.readouterr()
     for more, text in {
         ("--markers", "lang"): 'write MARKER=VALUE, or "inferred" alone',

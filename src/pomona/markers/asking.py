@@ -35,7 +35,7 @@ from pomona.models import Ask, Draw, Model, Reply, ReplyPiece, Request, Spent, T
 
 _NUMBER = re.compile(r"[\d_.eE+-]*")
 _NO_VALUE = re.compile(r"[~\n\r]|%(?![0-9A-F]{0,2}$|[0-9A-F]{2})")  # as values are written out
-_LONGEST = 1000  # characters of a value that is written out
+_LONGEST = 200  # characters of a value that is written out
 
 
 @dataclass(frozen=True)
@@ -226,8 +226,8 @@ def _parsed(text: str, marker: Marker) -> Value:
 
 
 def _identity(trained: Trained, given: Mapping[str, Value]) -> str:
-    told = attach("", given, trained.taxonomy, trained.form).strip()
-    return f"markers:{trained.taxonomy.digest}:{told or 'inferred'}"
+    told = ",".join(f"{name}={value}" for name, value in given.items())
+    return f"markers:{trained.form}:{trained.taxonomy.digest}:{told or 'inferred'}"
 
 
 @dataclass
