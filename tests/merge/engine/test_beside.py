@@ -74,13 +74,19 @@ def test_modules_elsewhere_are_refused(make: Make, tmp_path: Path, modules: Any,
     assert not (tmp_path / "out").exists()
 
 
-def test_further_chat_templates_go_along(make: Make, tmp_path: Path) -> None:
+def test_further_chat_templates_and_markers_go_along(make: Make, tmp_path: Path) -> None:
     one = make("one", 1)
     (one / "additional_chat_templates").mkdir()
     (one / "additional_chat_templates" / "tool_use.jinja").write_text("{{ 1 }}")
-    merge(mean(one, make("two", 2)), tmp_path / "out", report=False)
+    two = make("two", 2)
+    (two / "markers.json").write_text("{}")  # also of what is merged into the donor
+    merge(mean(one, two), tmp_path / "out", report=False)
     made = tmp_path / "out" / "additional_chat_templates" / "tool_use.jinja"
     assert made.read_text() == "{{ 1 }}"
+    assert (tmp_path / "out" / "markers.json").read_text() == "{}"
+    (one / "markers.json").write_text("[]")  # other lists: neither is the result's
+    merge(mean(one, two), tmp_path / "other", report=False)
+    assert not (tmp_path / "other" / "markers.json").exists()
 
 
 @pytest.mark.parametrize("odd", [np.nan, -np.inf])

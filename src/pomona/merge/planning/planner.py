@@ -84,6 +84,7 @@ def plan_merge(
             opened[frame].folder,
             tokenizer,
             prepared.special_ids if prepared else {},
+            folders,
         ),
         prepared=prepared.written if prepared else 0,
         notes=tuple(notes),

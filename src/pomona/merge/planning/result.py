@@ -43,6 +43,7 @@ _TOKENIZERS = (
     "sentencepiece.bpe.model",
 )
 _TEMPLATES = "additional_chat_templates"
+_MARKERS = "markers.json"
 _SENTENCES = (
     "modules.json",
     "config_sentence_transformers.json",
@@ -137,10 +138,12 @@ def extra_files(
     donor: Path,
     tokenizer: Path | None,
     special_ids: Mapping[str, Any],
+    folders: Sequence[Path],
 ) -> dict[str, bytes]:
     """Further files of the result by name: generation settings of the donor with `special_ids` of
-    another tokenizer, processor settings of the donor, its own code, and the recipe's chat
-    template, also where the `tokenizer`'s own settings hold one.
+    another tokenizer, processor settings of the donor, its own code, the recipe's chat template,
+    also where the `tokenizer`'s own settings hold one, and the markers that models and adapters in
+    these `folders` were trained with, where they are the same.
     """
     for name in ("generation_config.json", "config.json"):
         read_config(donor, name)
@@ -150,6 +153,9 @@ def extra_files(
         read_json(tokenizer / "tokenizer.json", finite=False)
     files = {name: content_of(donor / name) for name in _BESIDE if os.path.lexists(donor / name)}
     files |= {name: content_of(donor / name) for name in module_files(donor)}
+    marked = [folder / _MARKERS for folder in folders if os.path.lexists(folder / _MARKERS)]
+    if len(told := {content_of(file) for file in marked}) == 1:
+        files[_MARKERS] = told.pop()
     if special_ids and "generation_config.json" in files:
         settings = read_config(donor, "generation_config.json")
         files["generation_config.json"] = _json({**settings, **special_ids})
