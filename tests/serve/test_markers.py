@@ -169,7 +169,7 @@ def test_several_choices_prompts_and_a_strategy(client: openai.OpenAI) -> None:
     words = [one["inferred"]["length"] for one in older.model_dump()["pomona"]["markers"]]
     assert words == [6, 7]
     for stream in (False, True):
-        given: Any = ask(model="ours@hedged5-mbr", extra_body=body, stream=stream)
+        given: Any = ask(model="ours@hedged5-mbr", extra_body=body, stream=stream, seed=1)
         made = client.chat.completions.create(**given)
         last: Any = list(made)[-1] if stream else made
         assert last.model_dump()["pomona"]["markers"] == [told]
