@@ -47,7 +47,7 @@ def test_a_model_of_eight_billion_is_sized_without_its_weights(
 ) -> None:
     Path("llama").mkdir()
     Path("llama/config.json").write_text(json.dumps(LLAMA))
-    line = "rows out --dry-run --model llama --dtype bfloat16 --batch-tokens 8192 --rank"
+    line = "rows out --dry-run --model llama --dtype bfloat16 --batch-tokens 8192 --tokens 30000 --rank"
     ran(recipe, f"{line} 16", monkeypatch)
     told = capsys.readouterr().out
     # Llama 3.1 8B has 8,030,261,248 weights; an adapter of rank 16 beside all but the output's
