@@ -57,7 +57,8 @@ def positive(settings: object, where: str, *names: str, least: float = 0) -> Non
 def nearest(name: str, known: Iterable[str]) -> str:
     """`did you mean "X"?`, or the list of what is known when nothing is close."""
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    same = [one for one in known if one.casefold() == name.casefold()]
+    close = same or difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f'did you mean "{close[0]}"?' if close else f"known: {', '.join(known)}"
 
 

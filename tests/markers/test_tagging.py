@@ -42,7 +42,14 @@ TEXTS = [
     ("Two", "Eins. Zwei!\n\nDrei 3.5"),
 ]
 ROWS = [
-    {"id": f"r{at}", "prompt": one, "completion": two, "lang": "de", "score": at / 2}
+    {
+        "id": f"r{at}",
+        "prompt": one,
+        "completion": two,
+        "lang": "de",
+        "score": at / 2,
+        "manner": "formal",
+    }
     for at, (one, two) in enumerate(TEXTS)
 ]
 
@@ -191,6 +198,8 @@ def test_batches_that_cannot_be_trained_on(change: dict[str, Any], said: str) ->
         ("tag in.jsonl --taxonomy own.yaml --columns quality=scor", 'did you mean "score"?'),
         ("tag in.jsonl --taxonomy own.yaml --columns tone=lang",
          'in.jsonl, row 1: "tone" from column "lang" is \'de\', which is none of its values'),
+        ("tag in.jsonl --columns style=manner", 'is \'formal\', which is none of its values — '
+         'did you mean "Formal"?'),
         ("tag in.jsonl --taxonomy own.yaml --columns quality=-scor", 'did you mean "score"?'),
         ("tag in.jsonl --taxonomy own.yaml --columns tone=-score",
          '"tone" is no number, and "-score" turns numbers around — write tone=score'),
@@ -266,7 +275,7 @@ def test_formats_are_parsed() -> None:
         "# Title\n\nText": "Markdown", "see [this](x.html)": "Markdown", "a * b * c": None,
         r"$$x^2$$": "Latex", r"\begin{a}x\end{a}": "Latex", "costs $5": None,
         "1. one\n2. two": "Enumeration", "- one\n- two": "Enumeration", "- one": None,
-        "[" * 5000 + "]" * 5000: None,
+        "[" * 5000 + "]" * 5000: None, "\\(" * 20_000: None, "\\[" * 20_000: None,
     }  # fmt: skip
     assert {text: value for text, (value, _) in zip(texts, formats([*texts]), strict=True)} == texts
     code = {"```py\nx\n```": "Python", "def f(a):\n  pass": "Python", "#include <x.h>": "C",

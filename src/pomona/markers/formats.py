@@ -18,7 +18,7 @@ _ITEM = re.compile(r"^\s{0,8}(?:[-*•+]|\d{1,3}[.)]|[a-zA-Z][.)])\s+\S")
 _RULE = re.compile(r"^\s*\|?\s*:?-{3,}:?\s*(?:\|\s*:?-{3,}:?\s*)+\|?\s*$", re.MULTILINE)
 _LATEX = re.compile(
     r"\\(?:begin|end)\{[a-zA-Z*]+\}|\\(?:frac|sqrt|sum|int|section|textbf|cite|ref)\b"
-    r"|\$\$[^$]+\$\$|\\\([^\n]+?\\\)|\\\[.+?\\\]",
+    r"|\$\$[^$]+\$\$|\\\([^\n]{1,500}?\\\)|\\\[.{1,500}?\\\]",
     re.DOTALL,
 )
 _CODE = {
