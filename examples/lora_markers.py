@@ -120,8 +120,8 @@ def dry_run(given: argparse.Namespace) -> Size:
     return sized(network, given)
 
 
-def rows_of(path: Path) -> tuple[list[str], list[str], str]:
-    """Prompts and answers in the training form, and which form it is."""
+def rows_of(path: Path) -> tuple[list[str], list[str]]:
+    """Prompts and answers in the training form."""
     table = read(path).to_table()
     if "marker_form" not in table.column_names or not table.num_rows:
         remedy = "give what pomona markers apply wrote"
@@ -131,8 +131,7 @@ def rows_of(path: Path) -> tuple[list[str], list[str], str]:
     if kinds != ["string", "string"]:
         remedy = "this recipe takes a prompt and an answer; TRL takes chats"
         raise PomonaError(f"holds {kinds[0]}, not texts", where=path, remedy=remedy)
-    texts = [table[told[name]].to_pylist() for name in ("prompt", "completion")]
-    return texts[0], texts[1], told["form"]
+    return table[told["prompt"]].to_pylist(), table[told["completion"]].to_pylist()
 
 
 def begun(work: Path, given: argparse.Namespace) -> None:
@@ -169,7 +168,7 @@ def adapted(network: Any, given: argparse.Namespace) -> Any:
 
 def train(given: argparse.Namespace) -> None:
     """Train, save the adapter with `markers.json`, and ask for answers to what it has not seen."""
-    prompts, completions, form = rows_of(given.rows)
+    prompts, completions = rows_of(given.rows)
     trained = read_trained(f"{given.rows}.markers.json")
     if (given.out / "adapter_config.json").exists():
         raise PomonaError("is there already", where=given.out, remedy="name another folder")
@@ -210,7 +209,7 @@ def train(given: argparse.Namespace) -> None:
     model.codec.tokenizer.save_pretrained(given.out)
     write_trained(given.out, trained)
     shutil.rmtree(work)
-    ask(model, [detach(text, form) for text in prompts[count:]], trained)
+    ask(model, [detach(text, trained.form) for text in prompts[count:]], trained)
 
 
 def ask(model: Any, prompts: list[str], trained: Trained) -> None:
