@@ -58,7 +58,8 @@ def test_rewards_are_in_the_forecast_and_on_the_card(
     tmp_path: Path, written: Written, judge: Judge
 ) -> None:
     recipe = written(f"{TEACHERS}rewards: {{{LIKELY}}}\nbudget: {{money: 10000}}\n", rows=40)
-    assert expected(recipe, tmp_path / "o").to_json()["rewards"]["money"] is None
+    most = expected(recipe, tmp_path / "o").to_json()["rewards"]
+    assert (most["prompt_tokens"], most["completion_tokens"]) == (160, 80 * 129)
     told = expected(recipe, tmp_path / "o", pilot=10).to_json()
     card = synthesize(recipe, tmp_path / "o").to_json()
     assert card["teachers"]["n"]["rows"] == 40 and len(judge.judged) == 80

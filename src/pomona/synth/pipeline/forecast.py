@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -14,7 +14,9 @@ from pomona.synth.pipeline.inputs import Input, InputRow, Survey
 from pomona.synth.pipeline.judging import Judging, TestItems
 from pomona.synth.pipeline.pool import Pool
 from pomona.synth.pipeline.recipe import SynthRecipe
-from pomona.synth.pipeline.tally import COSTS, TOKENS, Tally
+from pomona.synth.pipeline.tally import COSTS, TOKENS, Costs, Tally, add_costs
+from pomona.synth.rewards import PaidReward, RewardsSpec, reward_from
+from pomona.synth.teachers import Assignment
 
 _COUNTED = 200  # rows of which prompts are counted
 _LOOKED = 20_000  # rows of which copies are looked for
@@ -121,8 +123,7 @@ def forecast(
 
 def bounds(recipe: SynthRecipe, pool: Pool, rows: Input, survey: Survey) -> Forecast:
     """The most that all rows can cost where nothing is asked: answers of full length, of all
-    teachers that may be asked. What programs take is not known before, nor what it costs to rewrite
-    or to judge answers.
+    teachers that may be asked, and to judge these. What programs take is not known before.
     """
     places = sampled(survey, _COUNTED)
     asked = [row.asked for row in chosen_rows(rows, places)]
@@ -133,11 +134,24 @@ def bounds(recipe: SynthRecipe, pool: Pool, rows: Input, survey: Survey) -> Fore
             mine = [row for row in asked if pool.teachers[name].knows(row)]
             most = pool.teachers[name].at_most(mine)
             teachers[name] = {kind: _grown(most[kind], factor) for kind in COSTS}
-    teachers |= {name: dict.fromkeys(COSTS) for name in recipe.helpers if name in pool.teachers}
     limits = recipe.budget.model_dump(exclude_none=True)
-    paid = recipe.rewards is not None and recipe.rewards.paid
-    rewards: dict[str, float | None] = dict.fromkeys(COSTS, None if paid else 0)
+    rewards = {kind: _grown(value, factor) for kind, value in _judged(recipe, pool, asked).items()}
     return Forecast(survey.count, 0, teachers, None, limits, rewards)
+
+
+def _judged(recipe: SynthRecipe, pool: Pool, rows: Sequence[Assignment]) -> Costs:
+    """The most that it costs to judge the answers of all teachers to rows."""
+    costs: Costs = dict.fromkeys(COSTS, 0)
+    paid = {} if recipe.rewards is None else recipe.rewards.paid
+    if not paid:
+        return costs
+    known = [pool.teachers[name] for name in recipe.routed if name in pool.teachers]
+    answers = [pair for one in known for pair in one.answers(rows)]
+    for name, spec in paid.items():
+        reward = reward_from(RewardsSpec.model_validate({name: spec}))
+        assert isinstance(reward, PaidReward)
+        add_costs(costs, asdict(reward.at_most(answers)))
+    return costs
 
 
 def _grown(value: float | None, factor: float) -> float | None:

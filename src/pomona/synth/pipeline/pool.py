@@ -105,6 +105,15 @@ class PoolTeacher:
             "cpu_seconds": None,
         }
 
+    def answers(self, rows: Sequence[Assignment]) -> list[tuple[Assignment, int]]:
+        """The rows that it knows, each with the most tokens of every answer; those of what is no
+        model are about as long as the text.
+        """
+        teacher, mine = self.teacher, [row for row in rows if self.knows(row)]
+        if isinstance(teacher, ModelTeacher):
+            return [(row, teacher.max_tokens) for row in mine for _ in range(self.samples)]
+        return [(row, len(row.text.encode())) for row in mine]
+
     def rewrite(self, rows: Sequence[Assignment], budget: Budget | None) -> Lessons:
         """The answers to rows whose texts are all that the model is sent."""
         assert isinstance(self.teacher, ModelTeacher), "a recipe lets models alone rephrase"

@@ -14,7 +14,7 @@ from pomona.errors import PomonaError
 from pomona.models import Model, Spent, load
 from pomona.synth.rewards.kept import Paid, key_of_texts
 from pomona.synth.rewards.paid import Left, PaidReward, spent, unlimited
-from pomona.synth.teachers import Candidate, check_prompt, fill
+from pomona.synth.teachers import Assignment, Candidate, Usage, check_prompt, fill
 
 _TOGETHER = 256  # answers that are judged and kept at once: a kill costs no more
 
@@ -96,13 +96,30 @@ class Likelihood(PaidReward):
                         failed[self.key(one)] = str(error)
         return failed
 
+    def at_most(self, answers: Sequence[tuple[Assignment, int]]) -> Usage:
+        """See `PaidReward`."""
+        total = Spent()
+        for template in self._templates:
+            read = self.model.count_tokens([fill(template, row) for row, _ in answers])
+            for prompt, (_, tokens) in zip(read, answers, strict=True):
+                total += self.model.cost(int(prompt), tokens + 1)
+        return Usage(
+            prompt_tokens=total.prompt_tokens,
+            completion_tokens=total.completion_tokens,
+            flops=total.flops or None,
+            money=total.money if self._settings.get("price") else None,
+        )
+
+    @property
+    def _templates(self) -> list[str]:
+        return [self._prompt] if self._against is None else [self._prompt, self._against]
+
     def _affordable(self, several: Sequence[Candidate], account: Account) -> int:
         """How many of the first are judged at once: as many as the account has room for, or one."""
         if not account.budget.limits:
             return len(several)
         total, texts = Spent(), [one.lesson.text for one in several]
-        templates = [self._prompt] if self._against is None else [self._prompt, self._against]
-        read = [self.model.count_tokens([fill(t, o.row) for o in several]) for t in templates]
+        read = [self.model.count_tokens([fill(t, o.row) for o in several]) for t in self._templates]
         for at, tokens in enumerate(self.model.count_tokens(texts)):
             for prompt in read:
                 total += self.model.cost(int(prompt[at]), int(tokens) + 1)

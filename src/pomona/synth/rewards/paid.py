@@ -12,7 +12,7 @@ import numpy as np
 from pomona.answers import Account, Budget
 from pomona.synth.rewards.kept import Paid, RewardStore, usage_of
 from pomona.synth.rewards.reward import Floats, Key, by_row, key_of
-from pomona.synth.teachers import Candidate, Usage
+from pomona.synth.teachers import Assignment, Candidate, Usage
 
 _LIMITS = [one.name for one in fields(Budget)]
 Left = Callable[[], tuple[Budget | None, str | None]]
@@ -75,6 +75,10 @@ class PaidReward:
         """Judge candidates, each list of one row, paid from the account, and `keep` their numbers.
         Returns why some have none.
         """
+        raise NotImplementedError
+
+    def at_most(self, answers: Sequence[tuple[Assignment, int]]) -> Usage:
+        """What answers to rows cost to judge, each of so many tokens."""
         raise NotImplementedError
 
     def keep(self, made: Mapping[bytes, Paid]) -> None:

@@ -11,7 +11,7 @@ from pomona.answers import Account, Exhausted, together
 from pomona.models import ModelError, RetryPolicy, Spent, require, wait_for
 from pomona.synth.rewards.kept import Paid, key_of_texts
 from pomona.synth.rewards.paid import Left, PaidReward, spent, unlimited
-from pomona.synth.teachers import Candidate, check_prompt, fill
+from pomona.synth.teachers import Assignment, Candidate, Usage, check_prompt, fill
 
 if TYPE_CHECKING:
     from pomona.models.http import Judged
@@ -71,6 +71,15 @@ class HttpReward(PaidReward):
 
     def _spent(self, tokens: int) -> Spent:
         return Spent(tokens, money=tokens * (self._price or 0.0) / 1e6)
+
+    def at_most(self, answers: Sequence[tuple[Assignment, int]]) -> Usage:
+        """See `PaidReward`; by the length of the texts."""
+        from pomona.models.http import RewardModel
+
+        model = RewardModel(self._url)
+        read = sum(model.guess(fill(self._prompt, row), [""]) + tokens for row, tokens in answers)
+        money = None if self._price is None else self._spent(read).money
+        return Usage(prompt_tokens=read, money=money, estimated=True)
 
     async def _asked(
         self, rows: Sequence[Sequence[Candidate]], account: Account
