@@ -113,7 +113,7 @@ def talks(kind: int) -> st.SearchStrategy[Any]:
     return st.lists(talk.map(lambda several: [one for part in several for one in part]), max_size=3)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.sampled_from([0, 1]).flatmap(lambda kind: st.tuples(st.just(kind), talks(kind))))
 def test_any_conversation_comes_back(told_rows: tuple[int, list[Any]]) -> None:
     parts, rows = told_rows

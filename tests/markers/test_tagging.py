@@ -341,8 +341,11 @@ def test_lines_that_we_would_write_otherwise_come_back_as_they_were(
     assert lines[2:] == [ODD[1], ODD[0]]
 
 
-def test_a_value_that_comes_late_in_a_file_of_json_is_read(here: Path) -> None:
-    rows = [{"completion": "c", "n": None}] * 10_001 + [{"completion": "{}", "n": 3}]
+def test_a_value_that_comes_late_in_a_file_of_json_is_read(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pomona.records.text_source.SAMPLE_ROWS", 10)
+    rows = [{"completion": "c", "n": None}] * 11 + [{"completion": "{}", "n": 3}]
     tagged = [
         row | {"marker_n": row["n"], "marker_n_by": None, "marker_n_sure": None} for row in rows
     ]
