@@ -49,7 +49,8 @@ class Made:
 
     Where one of them is given, `home` is called with them, and what it returns is entered if it
     is a context. `kept` only collects them, for a parameter that takes a mapping. `shared` are
-    options of the command itself that it is called with too.
+    options of the command itself that it is called with too, and `always` calls it with these alone
+    where none of its own is given.
     """
 
     home: str
@@ -57,6 +58,7 @@ class Made:
     prefix: str = ""
     kept: bool = False
     shared: str = ""
+    always: bool = False
 
     def take(self, given: dict[str, Any], stack: ExitStack) -> Any:
         """The object, its options taken out of `given`; None without any."""
@@ -64,7 +66,7 @@ class Made:
         parts = {
             name: given.pop(self.prefix + name) for name in names if self.prefix + name in given
         }
-        if self.kept or not parts:
+        if self.kept or not (parts or self.always):
             return parts or None
         parts |= {name: given[name] for name in self.shared.split() if name in given}
         value = imported(self.home)(**parts)

@@ -130,6 +130,7 @@ app.default(
                     "pomona.markers:open_markers",
                     {"Of models that were trained with markers": "markers markers_from"},
                     shared="model",
+                    always=True,
                 ),
                 "memory": Made(_MEMORY, {_BEFORE: _ROWS_KNOWN}, prefix="memory_"),
                 "budget": Made(

@@ -30,7 +30,7 @@ from pomona.markers.lists import (
     read_answer,
 )
 from pomona.markers.taxonomy import Marker, Taxonomy, Value
-from pomona.markers.trained import Trained, read_trained
+from pomona.markers.trained import Trained, names_markers, read_trained
 from pomona.models import Ask, Draw, Model, Reply, ReplyPiece, Request, Spent, Token
 
 _NUMBER = re.compile(r"[\d_.eE+-]*")
@@ -180,12 +180,13 @@ class MarkersContext:
 
 
 def open_markers(
-    markers: Sequence[str] = ("inferred",),
+    markers: Sequence[str] | None = None,
     *,
     markers_from: str | Path | None = None,
     model: Sequence[str] = (),
-) -> MarkersContext:
-    """Markers by the names that a command line gives them, for models that were trained with them.
+) -> MarkersContext | None:
+    """Markers by the names that a command line gives them, for models that were trained with them;
+    None where nothing is given and the models' folders name none.
 
     Args:
         markers: MARKER=VALUE that models are told, as lang=de or quality=auto, the best that they
@@ -199,6 +200,8 @@ def open_markers(
             is none of these.
     """
     several = [markers_from] if markers_from is not None else list(model)
+    if markers is None and markers_from is None and not any(map(names_markers, model)):
+        return None
     found = [read_trained(one) for one in several]
     if other := next(
         (one for one, told in zip(several, found, strict=True) if told != found[0]), None
@@ -206,7 +209,7 @@ def open_markers(
         remedy = f"ask it apart from {several[0]}"
         raise PomonaError("was trained with other markers", where=other, remedy=remedy)
     trained, values = found[0], {}
-    for given in markers:
+    for given in markers or ():
         name, equals, text = given.partition("=")
         if not equals and given != "inferred":
             remedy = 'write MARKER=VALUE, or "inferred" alone'

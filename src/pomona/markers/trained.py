@@ -148,6 +148,12 @@ def find_trained(model: str | Path) -> Trained | None:
     return Trained(file.taxonomy, file.form, file.auto, file.by)
 
 
+def names_markers(model: str) -> bool:
+    """Whether a model's folder is here and says so; nothing is fetched."""
+    folder = os.path.expanduser(model.removeprefix("hf:"))  # noqa: PTH111 of any text
+    return os.path.isfile(Path(folder, NAME))  # noqa: PTH113
+
+
 def _file_of(model: str | Path) -> Path | None:
     """Where it would stand, None for what has no folder."""
     text = str(model)
