@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +67,7 @@ def _show(
         show.json(result.to_json())
     else:
         rows = [{"teacher": name, **_costs(one)} for name, one in result.teachers.items()]
-        rows += _rewards(result.rewards)
+        rows += _rewards(result.rewards, ())
         show.table(rows, caption=_headline(result))
         for name in result.beyond():
             show.line(f"the budget of {name} is spent before all rows are answered")
@@ -91,7 +91,7 @@ def _show_set(show: Out, result: Synthesized, given: Mapping[str, Any]) -> int:
             }
             for name, one in tally.teachers.items()
         ]
-        rows += _rewards(tally.rewards)
+        rows += _rewards(tally.rewards, ("licence", "asked", "answers"))
         show.table(rows)
         for name, reason in result.absent.items():
             show.line(f"not asked: {clean(name)}, which {clean(reason)}")
@@ -106,10 +106,13 @@ def _show_set(show: Out, result: Synthesized, given: Mapping[str, Any]) -> int:
     return 1 if result.limits_met() else 0
 
 
-def _rewards(costs: Mapping[str, float | None]) -> list[dict[str, Any]]:
-    """What rewards cost, as the row of a table; none where they cost nothing."""
-    paid = any(value != 0 for value in costs.values())
-    return [{"teacher": "(rewards)", **_costs(costs)}] if paid else []
+def _rewards(costs: Mapping[str, float | None], empty: Sequence[str]) -> list[dict[str, Any]]:
+    """What rewards cost, as the row of a table, of which some columns are empty; none where they
+    cost nothing.
+    """
+    if not any(value != 0 for value in costs.values()):
+        return []
+    return [{"teacher": "(rewards)", **dict.fromkeys(empty), **_costs(costs)}]
 
 
 def _costs(costs: Mapping[str, float | None]) -> dict[str, str]:

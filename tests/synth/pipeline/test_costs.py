@@ -74,6 +74,18 @@ def test_rewards_are_in_the_forecast_and_on_the_card(
     assert "| (rewards) | | | | 160 | 240 | 4000 |" in (tmp_path / "o" / "README.md").read_text()
 
 
+def test_what_rewards_cost_is_a_row_of_the_table(
+    tmp_path: Path, written: Written, judge: Judge, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pomona.cli import main
+
+    recipe = written(f"{TEACHERS}rewards: {{{LIKELY}}}\n", rows=2)
+    assert main(["synth", "run", str(recipe), "--out", str(tmp_path / "o")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    told = next(line.split() for line in lines if "(rewards)" in line)
+    assert told == ["(rewards)", "—", "—", "—", "8", "12", "2×10²", "0.0000200", "—"]
+
+
 def test_a_budget_of_money_needs_the_prices_of_rewards(tmp_path: Path, written: Written) -> None:
     for reward in (LIKELY.replace(", price: 1", ""), "http: {url: 'http://h/reward'}"):
         recipe = written(f"{TEACHERS}rewards: {{{reward}}}\nbudget: {{money: 1}}\n")

@@ -91,7 +91,10 @@ class PoolTeacher:
         teacher = self.teacher
         if not isinstance(teacher, ModelTeacher):
             known = 0 if isinstance(teacher, TableTeacher) else None
-            return {name: 0 if name in TOKENS else known for name in COSTS}
+            costs: dict[str, float | None] = {
+                name: 0 if name in TOKENS else known for name in COSTS
+            }
+            return costs | ({"money": 0} if teacher.terms.cpu_price == 0 else {})
         model, spent = teacher.model, Spent()
         assert not isinstance(model, str)
         for row in rows:

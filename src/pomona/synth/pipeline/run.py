@@ -53,6 +53,7 @@ from pomona.tasks import code_of
 from pomona.workspace import Lock, Workspace, refuse_changed, stamp
 
 _WINDOW = 256
+_JOURNAL = 2  # goes up when windows say more: those of before are not gone on with
 _PILOT, _PILOTS = (
     64,
     4,
@@ -220,7 +221,8 @@ class _Run:
         judges = [one.signature for one in objectives_from(self.recipe.steer.objectives)]
         if self.recipe.rewards is not None and self.recipe.rewards.function is not None:
             judges.append(code_of(self.recipe.rewards.function.name))
-        return Workspace(self.folder / "work", {**plan, "judges": judges, "version": __version__})
+        made = {"judges": judges, "journal": _JOURNAL, "version": __version__}
+        return Workspace(self.folder / "work", {**plan, **made})
 
     @cached_property
     def _apart(self) -> NDArray[np.bool_]:
