@@ -138,10 +138,7 @@ def _kept(memory: Feedback, said: Mapping[str, Any], markers: Mapping[str, Any])
     are that user's from now on.
     """
     number, user = memory.add(**said), said["user"]
-    bad_signs = said["edited"], said["complaint"]
-    preferred = said["rejected"] is not None and not any(one is not None for one in bad_signs)
-    good = preferred if said["good"] is None else said["good"]
-    if markers and user is not None and good:
+    if markers and user is not None and memory.rows(user=user, latest=1)[-1].good:
         memory.set_defaults(user, {_MARKERS: markers})
     return number
 
