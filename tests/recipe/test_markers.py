@@ -161,7 +161,7 @@ def trained_step(folder: Path, tmp_path: Path) -> StepContext:
     columns = {
         "id": ["a", "b"],
         "prompt_tokens": [3, 4],
-        "answers": [["10_nl|Seite", "Seite"], ["9|oops", "1|Seite|n"]],
+        "answers": [["10_nl|Seite", "9|Seite"], ["|Seite", "1|Seite"]],
         "tokens": [[5, 2], [4, 4]],
         "logprobs": [[-1.0, -2.0], [-3.0, -4.0]],
     }
@@ -173,11 +173,11 @@ def trained_step(folder: Path, tmp_path: Path) -> StepContext:
 def test_answers_lose_their_lists_and_keep_their_costs(trained_step: StepContext) -> None:
     take_lists_off(trained_step)
     (first, second) = pq.read_table(trained_step.out / "pools.parquet").to_pylist()
-    assert first["answers"] == ["Seite", "Seite"] and second["answers"] == ["9|oops", "Seite|n"]
+    assert first["answers"] == ["Seite", "9|Seite"] and second["answers"] == ["Seite", "Seite"]
     assert (first["tokens"], second["logprobs"]) == ([5, 2], [-3.0, -4.0])
     assert json.loads((trained_step.out / "pools.json").read_text())["distinct"] == 0.75
     told = pq.read_table(trained_step.out / "inferred.parquet").to_pylist()
-    assert [row["listed"] for row in told] == [True, False, False, True]
+    assert [row["listed"] for row in told] == [True, False, True, True]
     assert [row["topic"] for row in told] == ["mail", None, None, "mail"]
     assert (told[0]["longest"], told[0]["lang"], told[3]["lang"]) == ("short", "nl", None)
 

@@ -268,6 +268,7 @@ def take_lists_off(step: StepContext) -> Cost:
             "answer": [place for pool in read for place in range(len(pool))],
             "listed": [one is not None for one in lists],
         }
-        said = {n: [one and one.get(n) for one in lists] for n in trained.taxonomy.listed}
+        names = trained.taxonomy.listed
+        said = {n: [None if one is None else one.get(n) for one in lists] for n in names}
         pq.write_table(pa.table(told | said), step.out / INFERRED)
     return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)
