@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from pomona.answers import CachedModel
 from pomona.errors import PomonaError
 from pomona.markers import (
     MarkedModel,
@@ -197,6 +199,21 @@ def test_a_list_stands_behind_the_prompt_or_the_last_message_of_the_user() -> No
     ]
     with pytest.raises(PomonaError, match="markers stand behind a user's message"):
         asked(model, Request(({"role": "system", "content": "Hi"},)))
+
+
+def test_answers_come_from_a_store_before_and_behind_it(tmp_path: Path) -> None:
+    async def twice(behind: bool) -> list[Any]:
+        inner: Any = Speaking(["1", "|Hallo"])
+        inner = CachedModel(inner, tmp_path / "s.db") if behind else inner
+        model: Any = MarkedModel(inner, TRAINED["compact"], {})
+        model = model if behind else CachedModel(model, tmp_path / "s.db")
+        found = [(await model.reply(SAVE, [(0, 1.0)]))[0] for _ in range(2)]
+        await model.close()
+        return [(one.text, getattr(one, "markers", None)) for one in found]
+
+    listed = ("Hallo", {"length": "long"})
+    assert asyncio.run(twice(behind=True)) == [listed, listed]
+    assert asyncio.run(twice(behind=False)) == [listed, ("Hallo", None)]
 
 
 REWARDED: list[tuple[str, str]] = []

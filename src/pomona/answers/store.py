@@ -237,8 +237,9 @@ def _key(base: bytes, index: int, temperature: float) -> bytes:
 
 
 def _row(key: bytes, identity: str, reply: Reply) -> tuple[Any, ...]:
-    # asdict would copy every part.
-    parts = {**vars(reply), "spent": vars(reply.spent)}
+    # asdict would copy every part; what a kind of reply has beside is not kept.
+    own = {name: getattr(reply, name) for name in Reply.__dataclass_fields__}
+    parts = {**own, "spent": vars(reply.spent)}
     text = json.dumps(parts, ensure_ascii=False, default=dict)
     costs = (reply.spent.money, reply.spent.flops)
     return (key, identity, reply.index, reply.temperature, text, *costs, time.time())

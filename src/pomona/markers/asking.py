@@ -60,7 +60,8 @@ class MarkedModel(Wrapper):
     A plain prompt has the list behind all of it, messages behind the last of the user; whatever is
     like a list in a text is escaped. Where answers are held to options they begin with no list, and
     none is given. The tokens of a list go with it; `Reply.logprob` and costs are of all that was
-    generated.
+    generated. A store belongs behind it (`MarkedModel(CachedModel(…), …)`): one before it keeps
+    texts, and not what was inferred.
     """
 
     def __init__(self, model: Model, trained: Trained, values: Mapping[str, Value]) -> None:
