@@ -373,10 +373,10 @@ def parts_of(
     for name, often in by.items():
         low, high = np.quantile(often, [1 / 3, 2 / 3])
         parts[f"tail of {name}"] = np.flatnonzero(often <= low)
-        parts[f"middle of {name}"] = np.flatnonzero((often > low) & (often <= high))
-        parts[f"head of {name}"] = np.flatnonzero(often > high)
+        parts[f"middle of {name}"] = np.flatnonzero((often > low) & (often < high))
+        parts[f"head of {name}"] = np.flatnonzero(often >= high)
     parts["languages with untranslated rows"] = np.flatnonzero(np.isin(lang, untranslated))
-    return parts
+    return {name: where for name, where in parts.items() if len(where)}
 
 
 def results(
