@@ -20,6 +20,8 @@ from pomona.markers import (
     Taxonomy,
     Trained,
     list_of,
+    open_markers,
+    write_trained,
 )
 from pomona.models import Model, Reply, ReplyPiece, Request, Spent
 from pomona.sample import answer, forecast_answer, parse_strategy
@@ -269,3 +271,17 @@ def test_a_wrong_marker_is_told(values: dict[str, Any], said: str) -> None:
     with pytest.raises(PomonaError) as caught:
         MarkersContext(TRAINED["compact"], values)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["lang=de", "lang=cs"], '"lang" is given twice'),
+        (["lang=de", "inferred"], '"inferred" gives no value'),
+    ],
+)
+def test_markers_that_contradict_each_other_are_told(
+    tmp_path: Path, given: list[str], said: str
+) -> None:
+    with pytest.raises(PomonaError, match=said):
+        open_markers(given, markers_from=write_trained(tmp_path, TRAINED["compact"]))

@@ -203,6 +203,7 @@ def test_batches_that_cannot_be_trained_on(change: dict[str, Any], said: str) ->
         ("tag in.jsonl --taxonomy own.yaml --columns quality=-scor", 'did you mean "score"?'),
         ("tag in.jsonl --taxonomy own.yaml --columns tone=-score",
          '"tone" is no number, and "-score" turns numbers around — write tone=score'),
+        ("tag in.jsonl --columns quality=score --columns quality=lang", '"quality" is named twice'),
         ("tag in.jsonl --completion complet", 'did you mean "completion"?'),
         ("tag in.jsonl --completion score", "holds double, neither text nor messages"),
         ("tag in.jsonl --taxonomy none.yaml", "no such taxonomy of markers"),
@@ -243,9 +244,10 @@ def test_what_was_not_applied_does_not_come_off(here: Path) -> None:
         apply("a.parquet", "b.parquet", taxonomy="own.yaml")
     table = read("a.parquet").to_table()
     place = table.column_names.index("completion")
-    worn = table.set_column(place, "completion", pa.array(["plain"] * len(ROWS)))
-    with pytest.raises(PomonaError, match=r'row 1: "completion" does not begin with a list'):
-        strip(worn, "b.parquet")  # pyright: ignore[reportArgumentType]
+    for text in ("plain", "one </MARKER_LIST> other"):
+        worn = table.set_column(place, "completion", pa.array([text] * len(ROWS)))
+        with pytest.raises(PomonaError, match=r'row 1: "completion" does not begin with a list'):
+            strip(worn, "b.parquet")  # pyright: ignore[reportArgumentType]
     assert report("t.parquet").rows_in == len(ROWS)
 
 

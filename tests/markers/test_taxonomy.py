@@ -41,6 +41,13 @@ def test_the_paper_has_thirteen_markers_which_a_file_changes(tmp_path: Path) -> 
          '"edges" must grow'),
         ("markers:\n  a: {kind: text, measure: tokens}", '"tokens" is a number'),
         ("markers:\n  a_by: {kind: text}", '"a_by" is no name'),
+        ("markers:\n  n: {kind: float}\n  x: {kind: buckets, of: n, within: y, values: [a, b]}\n"
+         "  y: {kind: buckets, of: n, within: x, values: [a, b]}",
+         'line 3: "x" is within itself, by way of "y"'),
+        ("markers:\n  a: {kind: text}\n  b: {kind: values, values: [1, 2]}",
+         'line 3: a value is a text: write "1", with the marks around it'),
+        ("markers:\n  a: {kind: text}\n  b: {kind: values, values: [x, y, x]}",
+         'line 3: "x" is there twice'),
         ("extends: paper\nwithout: [stile]", 'line 2: no marker "stile" to leave out — did you mean'),
         ("extends: paper\nwithout: [quality]", '"quality_bucket" needs "quality"'),
     ],

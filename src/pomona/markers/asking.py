@@ -209,15 +209,19 @@ def open_markers(
     ):
         remedy = f"ask it apart from {several[0]}"
         raise PomonaError("was trained with other markers", where=other, remedy=remedy)
-    trained, values = found[0], {}
-    for given in markers or ():
+    return MarkersContext(found[0], _given(markers or (), found[0].taxonomy))
+
+
+def _given(markers: Sequence[str], taxonomy: Taxonomy) -> dict[str, Value]:
+    values: dict[str, Value] = {}
+    for given in markers if list(markers) != ["inferred"] else ():
         name, equals, text = given.partition("=")
-        if not equals and given != "inferred":
-            remedy = 'write MARKER=VALUE, or "inferred" alone'
-            raise PomonaError(f'"{given}" gives no value', where="--markers", remedy=remedy)
-        if equals:
-            values[name] = _parsed(text, trained.taxonomy.marker(name))
-    return MarkersContext(trained, values)
+        if not equals or name in values:
+            wrong = f'"{name}" is given twice' if equals else f'"{given}" gives no value'
+            remedy = 'write MARKER=VALUE once for each, or "inferred" alone'
+            raise PomonaError(wrong, where="--markers", remedy=remedy)
+        values[name] = _parsed(text, taxonomy.marker(name))
+    return values
 
 
 def _parsed(text: str, marker: Marker) -> Value:

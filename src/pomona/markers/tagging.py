@@ -293,7 +293,9 @@ class _Work:
             if value is not None and (wrong := marker.wrong(value)) is not None:
                 row = pc.index(texts, text).as_py() + 1
                 place = f"{self.where}, row {row}"
-                raise PomonaError(f'"{name}" from column "{column}" {wrong}', where=place)
+                remedy = f"mend the row, or name another column: --columns {name}=COLUMN"
+                message = f'"{name}" from column "{column}" {wrong}'
+                raise PomonaError(message, where=place, remedy=remedy)
             own.append(int(value) if marker.kind == "integer" and value is not None else value)
         return pa.array(own, type_of(marker)).take(coded.indices)
 
@@ -433,6 +435,9 @@ def _columns(given: Sequence[str], taxonomy: Taxonomy) -> dict[str, str]:
             remedy = "write MARKER=COLUMN"
             raise PomonaError(f'"{one}" names no column', where="--columns", remedy=remedy)
         taxonomy.marker(name)
+        if name in found:
+            remedy = "name one column for each marker"
+            raise PomonaError(f'"{name}" is named twice', where="--columns", remedy=remedy)
         found[name] = column
     return found
 

@@ -26,9 +26,15 @@ _COUNTS = {"tokens", "characters", "words", "sentences", "paragraphs"}
 
 def _named(value: Any) -> Any:
     """Values that are written as a list, without definitions."""
-    if isinstance(value, list) and all(isinstance(one, str) for one in value):
-        return {one: {} for one in value}
-    return value
+    if not isinstance(value, list):
+        return value
+    for at, one in enumerate(value):
+        if isinstance(one, int | float):
+            text = f'a value is a text: write "{one}", with the marks around it'
+            raise problems([((), text)])
+        if one in value[:at]:
+            raise problems([((), f'"{one}" is there twice')])
+    return {one: {} for one in value} if all(isinstance(one, str) for one in value) else value
 
 
 Values = Annotated[
@@ -208,10 +214,22 @@ class Taxonomy(StrictModel):
             number = known.get(one.of or "")
             if number is not None and number.kind not in ("integer", "float"):
                 yield (*place, "of"), f'"{one.of}" is no number'
+            if one.within != name and _circular(name, {**known, name: one}):
+                yield (*place, "within"), f'"{name}" is within itself, by way of "{one.within}"'
         for name, one in known.items():
             for other in (one.of, one.within):
                 if name not in self.markers and other is not None and other not in known:
                     yield ("without",), f'"{name}" needs "{other}": leave it out too'
+
+
+def _circular(name: str, markers: Mapping[str, Marker]) -> bool:
+    """Whether a marker's groups are made within its own."""
+    passed = {None}
+    other = markers[name].within
+    while other not in passed and other != name:
+        passed.add(other)
+        other = markers[other].within if other in markers else None
+    return other == name
 
 
 def read_taxonomy(path: str | Path = PAPER) -> Taxonomy:

@@ -307,8 +307,10 @@ def _bare(table: pa.Table, told: str, rows: pa.Array) -> pa.Table:
         said.get("answers", True),
     )
     alone = columns[0] != columns[1]
-    mark = CLOSE if form == "verbose" else END
-    there = pc.match_substring(texts, mark).fill_null(False)
+    there = pc.match_substring(texts, CLOSE if form == "verbose" else END)
+    if form == "verbose":
+        there = pc.and_(there, pc.starts_with(texts, OPEN))
+    there = there.fill_null(False)
     if listed and (row := pc.index(pc.and_not(rows, there), True).as_py()) >= 0:
         message = f'"{columns[1]}" does not begin with a list of markers'
         raise PomonaError(message, where=f"row {row + 1}", remedy=remedy)
