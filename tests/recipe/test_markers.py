@@ -224,6 +224,8 @@ def test_a_table_says_what_was_inferred_and_what_became_of_wishes(finished: Path
         ('"{topic}"}', '"{topics}"}', 'no column "topics" — did you mean "topic"?'),
         ("About {topic}", "About {topc}", 'no column "topc"'),
         ("{quality: score}", "{quality: score, topic: lang}", "'de', which is none of its values"),
+        ("{quality: score}", "{quality: topic}", '"quality" from column "topic" is'),
+        ("About {topic}", "About {topic} in {", "cannot be read: unmatched"),
         ('topic: "{topic}"}', 'topic: "{lang}"}', '"topic" from column "lang"'),
         ("taxonomy.yaml", "taxonomy.yaml\n    dataset_dropout: 1", "where a dropout is 1"),
         ("train: {where: {split: train}, tokens: 400, batch_tokens: 256}\n", "", 'needs "train"'),

@@ -214,22 +214,23 @@ class Taxonomy(StrictModel):
             number = known.get(one.of or "")
             if number is not None and number.kind not in ("integer", "float"):
                 yield (*place, "of"), f'"{one.of}" is no number'
-            if one.within != name and _circular(name, {**known, name: one}):
-                yield (*place, "within"), f'"{name}" is within itself, by way of "{one.within}"'
+        yield from _circles(known)
         for name, one in known.items():
             for other in (one.of, one.within):
                 if name not in self.markers and other is not None and other not in known:
                     yield ("without",), f'"{name}" needs "{other}": leave it out too'
 
 
-def _circular(name: str, markers: Mapping[str, Marker]) -> bool:
-    """Whether a marker's groups are made within its own."""
-    passed = {None}
-    other = markers[name].within
-    while other not in passed and other != name:
-        passed.add(other)
-        other = markers[other].within if other in markers else None
-    return other == name
+def _circles(markers: Mapping[str, Marker]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Markers whose groups are made within their own."""
+    for name, one in markers.items():
+        other, passed = one.within, {name}
+        while other is not None and other in markers and other not in passed:
+            passed.add(other)
+            other = markers[other].within
+        if other == name != one.within:
+            text = f'"{name}" is within itself, by way of "{one.within}"'
+            yield ("markers", name, "within"), text
 
 
 def read_taxonomy(path: str | Path = PAPER) -> Taxonomy:

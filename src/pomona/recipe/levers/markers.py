@@ -108,6 +108,9 @@ class MarkersLever(TrainingLever):
         for name, value in spec.fixed.items():
             if text := _misgiven(name, value, taxonomy):
                 yield ("fixed", name), text
+        if text := _unreadable(spec.words):
+            yield ("words",), text
+            return
         yield from _of_rows(spec, recipe, taxonomy)
 
     def names(self) -> Iterable[str]:
@@ -245,6 +248,15 @@ def _columns_of(value: Value | None) -> set[str]:
     return set()
 
 
+def _unreadable(template: str | None) -> str | None:
+    """What is wrong with a template."""
+    try:
+        fields_of(template or "")
+    except PomonaError as error:
+        return f"{error.message} — {error.remedy}"
+    return None
+
+
 def _length(taxonomy: Taxonomy, names: Iterable[str], form: Form) -> int:
     """Tokens that a list of these markers takes at most, roughly: a character each of compact ones,
     of whose letters a tokenizer has few together, and two of words.
@@ -269,12 +281,8 @@ def _misgiven(name: str, value: Value, taxonomy: Taxonomy) -> str | None:
     if name not in listed:
         told = "stands in no list" if name in taxonomy.markers else "is none of the taxonomy"
         return f'marker "{name}" {told} — {nearest(name, listed)}'
-    if isinstance(value, str):
-        try:
-            if fields_of(value):
-                return None
-        except PomonaError as error:
-            return f"{error.message} — {error.remedy}"
+    if isinstance(value, str) and ((text := _unreadable(value)) or _columns_of(value)):
+        return text
     marker = listed[name]
     if value == AUTO and AUTO not in marker.values:
         known = auto_markers(taxonomy)
@@ -282,6 +290,13 @@ def _misgiven(name: str, value: Value, taxonomy: Taxonomy) -> str | None:
         return None if name in known else f'marker "{name}" has no "{AUTO}" — {some}'
     wrong = marker.wrong(as_value(marker, value))
     return None if wrong is None else f'marker "{name}" {wrong}'
+
+
+def _read(marker: Marker, text: str) -> Value:
+    """A cell as tags read it."""
+    with suppress(ValueError):
+        return text if marker.values else float(text)
+    return text
 
 
 class _Rows:
@@ -301,13 +316,13 @@ class _Rows:
 
     def wrong(self, marker: Marker, column: str) -> str | None:
         """What is wrong with the values of a column as a marker's, looked at where they are few."""
-        if not (marker.values and self._small and column in self.there):
+        if marker.kind == "text" or not (self._small and column in self.there):
             return None
         values: set[Any] = set()
         for batch in self._records.where(**self._where).select(column).stream():
             values.update(batch.column(0).unique().to_pylist())
         told = (str(one).strip() for one in values if one is not None)
-        wrong = (marker.wrong(one) for one in sorted(told) if one)
+        wrong = (marker.wrong(_read(marker, one)) for one in sorted(told) if one not in ("", "nan"))
         return next((text for text in wrong if text is not None), None)
 
 
