@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM
 
 from pomona import models, records
-from pomona.markers import Taxonomy, attach, read_answer, read_taxonomy, tag, training_rows
+from pomona.markers import Taxonomy, attach, list_of, read_answer, read_taxonomy, tag, training_rows
 from pomona.models import inference_flops
 from pomona.records import Records, TableSource
 from pomona.stats import Resamples, compare, interval, value_of
@@ -56,7 +56,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 from _students import CHRF, RESAMPLES, kept, where_and_with_what
 
 HERE = Path(__file__).parent
-BASE, FORM = "ui-s@40", "compact"
+BASE, FORM, END = "ui-s@40", "compact", "|"
 LADDER = (
     "fr es pt_BR it ca ro gl de nl sv da nb af nn ru pl cs uk be mk hsb tr id el hi zh_Hans cy sw"
 )
@@ -202,7 +202,10 @@ def train(
 
 ASKED = {
     "none": ("free", "words"),
-    "50/50": ("inferred", "fixed", "quality", "length", "shorter", "longer"),
+    "50/50": (
+        "inferred", "fixed", "quality", "length", "shorter", "longer",
+        "fixed forced", "quality forced", "length forced", "shorter forced", "longer forced",
+    ),
     "0/50": ("inferred", "fixed", "length"),
     "70/50": ("inferred", "fixed", "length"),
     "meco": ("free", "fixed", "length"),
@@ -239,7 +242,9 @@ class Items:
 
     def wanted(self, mode: str) -> list[str | None]:
         """The length that a mode asks for, None of items that it cannot ask."""
-        step = {"length": 0, "words": 0, "shorter": -1, "longer": 1}.get(mode)
+        step = {"length": 0, "words": 0, "shorter": -1, "longer": 1}.get(
+            mode.removesuffix(" forced")
+        )
         names = self.buckets
         if step is None:
             return [None] * self.table.num_rows
@@ -248,11 +253,11 @@ class Items:
 
     def given(self, mode: str) -> list[dict[str, Any]]:
         """The markers that a mode gives with each item."""
-        if mode == "fixed":
+        if mode.removesuffix(" forced") == "fixed":
             each = zip(self.marker("language"), self.marker("project"), strict=True)
             more = {"quality_bucket": "1", "untranslated": "no"}
             return [{"language": lang, "project": project, **more} for lang, project in each]
-        if mode == "quality":
+        if mode.removesuffix(" forced") == "quality":
             return [{"quality_bucket": "1"}] * self.table.num_rows
         return [{} if one is None else {"longest": one} for one in self.wanted(mode)]
 
@@ -301,12 +306,22 @@ class Asked:
 
 
 def asked(arm: str, mode: str, folders: Sequence[Path], items: Items, work: Path) -> Asked:
-    """Answers without their lists, the lists, and what an answer costs."""
+    """Answers without their lists, the lists, and what an answer costs. Forced is a list where the
+    answer is begun with it: what is given, and the rest as it was inferred.
+    """
     told = Asked([], [], 0.0)
-    prompts = items.prompts(mode)
+    prompts, forced = items.prompts(mode), mode.endswith(" forced")
     for folder in folders:
-        drawn = ask(folder, prompts, work / f"answers/{folder.name}-{mode}.json")
-        lists = arm not in ("none", "meco")
+        file = work / f"answers/{folder.name}-{mode.replace(' ', '-')}.json"
+        if forced:
+            before = ask(folder, [], work / f"answers/{folder.name}-inferred.json")
+            own = [read_answer(text, items.taxonomy, FORM)[0] or {} for text, *_ in before]
+            begun = [{**v, **g} for v, g in zip(own, items.given(mode), strict=True)]
+            heads = [list_of(values, items.taxonomy, FORM) + END for values in begun]
+            drawn = ask(folder, [p + h for p, h in zip(prompts, heads, strict=True)], file)
+        else:
+            drawn = ask(folder, prompts, file)
+        lists = arm not in ("none", "meco") and not forced
         read = [read_answer(text, items.taxonomy, FORM) if lists else (None, text)
                 for text, *_ in drawn]  # fmt: skip
         told.answers.append([text.strip() for _, text in read])
