@@ -356,3 +356,23 @@ def test_a_value_that_comes_late_in_a_file_of_json_is_read(
     assert report("late.jsonl").markers[0].by == {"column": 1}
     strip("late.jsonl", "back.jsonl")
     assert Path("back.jsonl").read_text() == "".join(json.dumps(row) + "\n" for row in rows)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b""])
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_rows_of_csv_come_back_as_they_were(here: Path, end: bytes, kind: str) -> None:
+    rows = [b"prompt,completion,n", b"a,b,007", b'"a ~| ""x""\ny",b,', b'"c","",1.50', b"d,e, f "]
+    text = (end or b"\n").join(rows) + end
+    Path("odd.csv").write_bytes(text)
+    own = Taxonomy.model_validate({"markers": {"n": {"kind": "integer", "measure": "characters"}}})
+    tag("odd.csv", f"t.{kind}", taxonomy=own)
+    apply(f"t.{kind}", f"a.{kind}", taxonomy=own, form="compact")
+    for name in ("t", "a"):
+        strip(f"{name}.{kind}", f"{name}.back.csv")
+        assert Path(f"{name}.back.csv").read_bytes() == text
+    changed = read(f"a.{kind}").to_table().to_pylist()[::-1]
+    changed[0]["n"] = "7"
+    strip(pa.Table.from_pylist(changed), "c.csv")  # pyright: ignore[reportArgumentType]
+    back = read("c.csv").to_table()
+    assert back["n"].to_pylist() == ["7", "1.50", None, "007"]
+    assert Path("c.csv").read_bytes().startswith(b'"prompt","completion","n"\n"d","e","7"\n')

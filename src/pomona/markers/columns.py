@@ -12,7 +12,7 @@ from pomona.markers.taxonomy import Marker, Taxonomy
 from pomona.records import Records, Where, as_records, read
 
 PREFIX = "marker_"
-LINE = "marker_line"  # the line of JSONL that a row was, where we would write another
+LINE = "marker_line"  # the line of JSONL or CSV that a row was, where we would write another
 FORM = "marker_form"  # of the training form: how a row's lists are written, and in which columns
 BY, SURE = "_by", "_sure"
 _KINDS = {"float": pa.float64(), "integer": pa.int64()}

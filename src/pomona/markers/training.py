@@ -277,7 +277,7 @@ def strip(inputs: Where | Records, out: str | Path) -> Card:
 
     def bare(rows: pa.Table) -> pa.Table:
         done = bare_rows(rows, names)
-        if LINE not in rows.column_names or format_of(address(out))[0] != "jsonl":
+        if LINE not in rows.column_names or format_of(address(out))[0] == "parquet":
             return done
         return done.append_column(LINE, rows[LINE])
 

@@ -151,6 +151,12 @@ def csv_header(lines: Iterable[bytes], where: str) -> list[str]:
     return fields
 
 
+def csv_head(lines: Iterable[bytes]) -> bytes:
+    """The first record as it is written, without its newline."""
+    first = next(_records(lines), None)
+    return b"" if first is None else first[1]
+
+
 def csv_rows(
     lines: Iterable[bytes], names: Sequence[str] | None = None, first: int = 1
 ) -> Iterator[ParsedRow | Bad]:

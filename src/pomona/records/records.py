@@ -118,13 +118,11 @@ class Records:
         return replace(base, filters=(*base.filters, *values))
 
     def with_lines(self, name: str) -> Records:
-        """These records with another column: of rows of JSONL the line that each was, with its
-        newline, null where we would write the row as it is there. Else these records. What
-        `Results.write` is told to be `lines` comes back to the byte.
+        """These records with another column: of rows of JSONL and CSV the line that each was, with
+        its newline, null where we would write the row of JSONL as it is there. Else these records.
+        What `Results.write` is told to be `lines` comes back to the byte.
         """
-        if not isinstance(self.source, TextSource) or self.source.kind != "jsonl":
-            return self
-        if self.engine != "native":
+        if not isinstance(self.source, TextSource) or self.engine != "native":
             return self
         schema = self.source.schema.append(pa.field(name, pa.string()))
         source = replace(self.source, schema=schema, lines=name)

@@ -32,6 +32,7 @@ from pomona.records.column_types import (
 from pomona.records.parsing import (
     Bad,
     ParsedRow,
+    csv_head,
     csv_header,
     csv_rows,
     jsonl_rows,
@@ -59,8 +60,8 @@ OnBad = Callable[[str, Bad], None]
 @dataclass(frozen=True)
 class TextSource(Files):
     """Files of one text format. `chosen` says that the caller named the columns, so that other keys
-    are passed over. `lines` is a column with the line of JSONL that a row was, with its newline,
-    null where it is as we would write the row.
+    are passed over. `lines` is a column with the line that a row was, with its newline: of JSONL
+    null where it is as we would write the row, of CSV with the header before the first.
     """
 
     kind: str
@@ -72,8 +73,10 @@ class TextSource(Files):
         """See `Source`."""
         for file in self.files:
             if self.kind == "csv":
-                _check_header(file, self.schema.names, self.chosen)
-                yield from self._csv(file, keep)
+                names = [name for name in self.schema.names if name != self.lines]
+                _check_header(file, names, self.chosen)
+                told = self._csv(file, keep) if self.lines is None else self._csv_lines(file, keep)
+                yield from told
             else:
                 rows = jsonl_rows(lines(file))
                 if self.lines is not None and unfinished(file):
@@ -102,6 +105,17 @@ class TextSource(Files):
             for batch in table.to_batches(BATCH_ROWS):
                 yield kept(batch, keep)
             number += block.count(b"\n") + 1
+
+    def _csv_lines(self, file: str, keep: Filter) -> Batches:
+        """Row by row, the header with the first."""
+        records = csv_rows(lines(file))
+        if unfinished(file):
+            records = _unfinished(records)
+        head = csv_head(lines(file))
+        first = next(records, None)
+        if isinstance(first, ParsedRow):
+            first = first._replace(raw=head + b"\n" + first.raw)
+        yield from self._rows(file, itertools.chain([first] if first else [], records), keep)
 
     def _plain(self, block: bytes, names: Sequence[str]) -> pa.Table | None:
         if (fields := plain_fields(block, names)) is None:
@@ -144,9 +158,13 @@ class TextSource(Files):
                 raise MisfitError(f'column "{column.name}" {error}') from error
         if self.lines is not None:
             own = [name for name in names if name != self.lines]
-            written = pa.record_batch(arrays, own).to_pylist()
+            written = [{}] * len(rows)  # of CSV each line is kept
+            if self.kind == "jsonl":
+                written = pa.record_batch(arrays, own).to_pylist()
             odd = [
-                None if json_line(one) == row.raw + row.end else (row.raw + row.end).decode()
+                None
+                if one and json_line(one) == row.raw + row.end
+                else (row.raw + row.end).decode()
                 for one, row in zip(written, rows, strict=True)
             ]
             arrays.insert(names.index(self.lines), pa.array(odd, pa.string()))

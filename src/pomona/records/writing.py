@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from pomona.errors import PomonaError
 from pomona.files import address, atomic_file
-from pomona.records.parsing import ParsedRow, jsonl_rows
+from pomona.records.parsing import ParsedRow, csv_rows, jsonl_rows
 from pomona.records.store import BLOCK, COMPRESSIONS, format_of, is_remote, locate
 from pomona.workspace import disk_guard
 
@@ -49,7 +49,7 @@ def write_partial(
     lines: str | None = None,
 ) -> None:
     """Write to `partial` what will be `uri`, in its format and compression. `lines`: a column of
-    lines of JSONL; one that says the same as the rest of its row is taken as it is.
+    lines of that format; one that says the same as the rest of its row is taken as it is.
     """
     kind = format or format_of(uri)[0]
     if kind not in _WRITERS:
@@ -60,6 +60,8 @@ def write_partial(
     with disk_guard(_by_way_of(uri)):
         if kind == "jsonl" and lines is not None:
             _write_jsonl(rows, partial, compression, lines)
+        elif kind == "csv" and lines is not None:
+            _write_csv_lines(rows, partial, compression, lines)
         else:
             _WRITERS[kind](rows, partial, compression)
 
@@ -114,6 +116,46 @@ def _write_csv(rows: WritableRows, path: Path, compression: str | None) -> None:
     with _sink(path, compression) as sink, pc.CSVWriter(sink, rows.schema) as writer:
         for batch in rows.batches():
             writer.write_batch(batch)
+
+
+def _write_csv_lines(rows: WritableRows, path: Path, compression: str | None, lines: str) -> None:
+    names = [name for name in rows.schema.names if name != lines]
+    header = _csv_bytes(rows.schema.empty_table().select(names), header=True)
+    ended = True
+    with _sink(path, compression) as sink:
+        for batch in rows.batches():
+            rest = batch.select(names)
+            for at, (row, told) in enumerate(
+                zip(rest.to_pylist(), batch[lines].to_pylist(), strict=True)
+            ):
+                head, line = _csv_told(told or "", row)
+                if header:
+                    sink.write(head or header)
+                    header = b""
+                line = line or _csv_bytes(pa.Table.from_batches([rest.slice(at, 1)]))
+                sink.write(line if ended else b"\n" + line)
+                ended = line.endswith(b"\n")
+        sink.write(header)
+
+
+def _csv_told(told: str, row: Mapping[str, Any]) -> tuple[bytes, bytes]:
+    """The header and the record of a line, empty where there is none, or it says another row."""
+    names, text = list(row), told.encode()
+    parsed = list(csv_rows(text.removesuffix(b"\n").split(b"\n"), names))
+    found = [one for one in parsed if isinstance(one, ParsedRow)]
+    whole = len(found) == len(parsed) and 0 < len(found) < 3
+    if not whole or found[-1].values != row:
+        return b"", b""
+    if len(found) == 2 and list(found[0].values.values()) != names:
+        return b"", b""
+    line = found[-1].raw + (b"\n" if text.endswith(b"\n") else b"")
+    return text.removesuffix(line), line
+
+
+def _csv_bytes(table: pa.Table, *, header: bool = False) -> bytes:
+    sink = pa.BufferOutputStream()
+    pc.write_csv(table, sink, pc.WriteOptions(include_header=header))
+    return sink.getvalue().to_pybytes()
 
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
