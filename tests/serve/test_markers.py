@@ -20,6 +20,7 @@ from pomona.cli import main
 from pomona.errors import PomonaError
 from pomona.markers import Taxonomy, attach, list_of, trained_of, write_trained
 from pomona.models import quiet
+from pomona.sample.context import Feedback
 from pomona.serve import ServeSettings, open_models
 from pomona.serve.app import open_markers
 
@@ -98,11 +99,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def house(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def remembered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("said") / "feedback.sqlite"
+
+
+@pytest.fixture(scope="module")
+def house(trained: Path, remembered: Path) -> Iterator[House]:
     named = [f"ours=hf:{trained}", "ui=ui-xs"]
-    settings = ServeSettings(
-        markers=open_markers(named), feedback=tmp_path_factory.mktemp("said") / "feedback.sqlite"
-    )
+    settings = ServeSettings(markers=open_markers(named), feedback=remembered)
     house = House(open_models(named), settings)
     yield house
     house.stop()
@@ -226,7 +230,7 @@ def test_a_text_like_a_list_is_a_text(client: openai.OpenAI) -> None:
     assert given["usage"]["prompt_tokens"] < counted["usage"]["prompt_tokens"]
 
 
-def test_what_a_user_liked_holds_until_a_request_says_more(house: House) -> None:
+def test_what_a_user_liked_holds_until_a_request_says_more(house: House, remembered: Path) -> None:
     def tell(**said: Any) -> None:
         body = {"prompt": "Save", "chosen": "Enregistrer", "user": "ada", **said}
         assert house.client.post("/v1/feedback", json=body).status_code == 200
@@ -238,8 +242,11 @@ def test_what_a_user_liked_holds_until_a_request_says_more(house: House) -> None
     tell(markers={"lang": "fr"}, complaint="too short")
     tell(markers={"lang": "fr"}, good=False, rejected="Sichern")
     assert given() == {}
-    tell(markers={"lang": "fr", "tone": "kind"}, rejected="Sichern")
-    assert given() == {"lang": "fr"}  # what another model knows is left out
+    tell(markers={"lang": "fr"}, rejected="Sichern")
+    memory = Feedback(remembered)
+    memory.set_defaults("ada", {"markers": {"lang": "fr", "tone": "kind"}})
+    memory.close()
+    assert given() == {"lang": "fr"}  # what another model knew is left out
     assert given(markers={}) == {}
     assert given(markers={"lang": "de"}) == {"lang": "de"}
     assert given(pomona={"user": "bob"}) == {}
@@ -247,10 +254,12 @@ def test_what_a_user_liked_holds_until_a_request_says_more(house: House) -> None
     assert given() == {"quality_bucket": "2"}
     house.client.delete("/v1/feedback", params={"user": "ada"})
     assert given() == {}
-    wrong = house.client.post(
-        "/v1/feedback", json={"prompt": "a", "chosen": "b", "markers": {"lang": [1]}}
-    )
-    assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "markers.lang")
+    for value in ([1], "fra"):
+        wrong = house.client.post(
+            "/v1/feedback", json={"prompt": "a", "chosen": "b", "markers": {"lang": value}}
+        )
+        assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "markers.lang")
+    assert 'did you mean "fr"?' in wrong.json()["error"]["message"]
 
 
 def test_a_model_behind_a_server_has_its_markers_from_a_file(

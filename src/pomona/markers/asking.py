@@ -218,7 +218,8 @@ def _given(markers: Sequence[str], taxonomy: Taxonomy) -> dict[str, Value]:
         name, equals, text = given.partition("=")
         if not equals or name in values:
             wrong = f'"{name}" is given twice' if equals else f'"{given}" gives no value'
-            remedy = 'write MARKER=VALUE once for each, or "inferred" alone'
+            remedy = 'write MARKER=VALUE, or "inferred" alone'
+            remedy = "give it once" if equals else remedy
             raise PomonaError(wrong, where="--markers", remedy=remedy)
         values[name] = _parsed(text, taxonomy.marker(name))
     return values

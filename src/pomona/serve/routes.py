@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
@@ -103,7 +103,7 @@ async def _keep(call: Call) -> None:
         for name in ("rejected", "edited", "complaint", "strategy", "user", "group")
     }
     said["good"] = fields.take("good", bool)
-    markers = _chosen(fields)
+    markers = _chosen(fields, call.state.models.trained)
     for name, text in said.items():
         if isinstance(text, str) and len(text) > _MOST_SAID:
             raise bad(name, f"has {len(text):,} characters; at most {_MOST_SAID:,} are kept")
@@ -115,10 +115,8 @@ async def _keep(call: Call) -> None:
     await call.reply({"object": "feedback", "id": number})
 
 
-def _chosen(fields: Fields) -> dict[str, Any]:
-    """The markers that a user chose for the answer. Which of them a model knows is seen when it is
-    asked.
-    """
+def _chosen(fields: Fields, models: Sequence[Trained]) -> dict[str, Any]:
+    """The markers that a user chose for the answer. ApiError for one that no model here knows."""
     given = fields.take(_MARKERS, dict, {})
     if len(given) > _MOST_MARKERS:
         raise bad(_MARKERS, f"has {len(given)} entries; at most {_MOST_MARKERS} are kept")
@@ -130,7 +128,19 @@ def _chosen(fields: Fields) -> dict[str, Any]:
             raise bad(
                 path, f"has {len(value):,} characters; at most {_MOST_SAID // 100:,} are kept"
             )
+        if not any(_fitting({name: value}, one) for one in models):
+            raise wrong(path, _unknown(name, value, models))
     return given
+
+
+def _unknown(name: str, value: Any, models: Sequence[Trained]) -> str:
+    """Why none of the models knows a marker: what the first says that has it, else the first."""
+    try:
+        for one in sorted(models, key=lambda one: name not in one.taxonomy.markers):
+            one.values({name: value})
+    except PomonaError as error:
+        return str(error)[:1000]
+    return "no model here was trained with markers"
 
 
 def _kept(memory: Feedback, said: Mapping[str, Any], markers: Mapping[str, Any]) -> int:

@@ -62,6 +62,11 @@ class ServedModels:
         """The models themselves."""
         return [one.model for one in self._served.values()]
 
+    @property
+    def trained(self) -> list[Trained]:
+        """What the models that were trained with markers know of them."""
+        return [one.trained for one in self._served.values() if one.trained is not None]
+
     def named(self, name: str) -> ServedModel | None:
         """The model of this name, None where there is none."""
         return self._served.get(name)
