@@ -27,7 +27,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 
 from pomona.arena import judge, prioritize
-from pomona.errors import PomonaError
+from pomona.errors import GateFailed, PomonaError
 from pomona.synth import annotate, plan_targets
 
 # Where a library in Rust gives up, the names of its own calls are looked up once: 50 MB.
@@ -463,7 +463,8 @@ def targeted(folder: Path) -> None:
     (folder / "t.csv").write_bytes(SAID)
     text = (folder / "r.yml").read_bytes().replace(b"t.csv", str(folder / "t.csv").encode())
     (folder / "r.yml").write_bytes(text)
-    plan_targets(folder / "r.yml", folder / "o")
+    with suppress(GateFailed):  # its pool is its test: all is read, and nothing chosen
+        plan_targets(folder / "r.yml", folder / "o")
 
 
 PUBLISHED = b"""model,params_b,score,date,family,type,merged,flop,Training tokens (B),organization,arena

@@ -75,10 +75,12 @@ def test_rewards_are_in_the_forecast_and_on_the_card(
 
 
 def test_what_rewards_cost_is_a_row_of_the_table(
-    tmp_path: Path, written: Written, judge: Judge, capsys: pytest.CaptureFixture[str]
-) -> None:
+    tmp_path: Path, written: Written, judge: Judge, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     from pomona.cli import main
 
+    monkeypatch.setenv("COLUMNS", "160")
     recipe = written(f"{TEACHERS}rewards: {{{LIKELY}}}\n", rows=2)
     assert main(["synth", "run", str(recipe), "--out", str(tmp_path / "o")]) == 0
     lines = capsys.readouterr().out.splitlines()
