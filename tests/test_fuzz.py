@@ -24,7 +24,7 @@ def fuzz() -> Any:
 
 def test_damaged_input_is_read_or_refused_at_once(fuzz: Any, tmp_path: Path, capfd: Any) -> None:
     found = {
-        name: fuzz.fuzz(name, reader, 5, 0, tmp_path, most=60)["findings"]
+        name: fuzz.fuzz(name, reader, 5, 0, tmp_path, most=30)["findings"]
         for name, reader in fuzz.readers().items()
         if name != "load"  # seconds for torch
     }
