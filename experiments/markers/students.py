@@ -37,7 +37,7 @@ from pomona import models, records
 from pomona.markers import Taxonomy, attach, list_of, read_answer, read_taxonomy, tag, training_rows
 from pomona.models import inference_flops
 from pomona.records import Records, TableSource
-from pomona.stats import Resamples, compare, interval, value_of
+from pomona.stats import Resamples, Share, compare, interval, value_of
 from pomona.synth.teachers import mask
 from pomona.tasks import metric
 from pomona.text import language_confidence
@@ -215,12 +215,12 @@ JUDGES = {"chrf": CHRF, "chrf, beta 1": metric({"name": "chrf", "beta": 1}),
           "exact match": metric("exact_match")}  # fmt: skip
 
 
-class Share:
-    """Per cent of what is counted: statistics `[n, 2]` are hits, and whether an item counts."""
+class Percent(Share):
+    """Of sums `[..., 2]` of hits and of what is counted."""
 
-    def aggregate(self, statistics: NDArray[np.float64]) -> NDArray[np.float64]:
-        """`[..., 2]` to `[...]`."""
-        return 100 * statistics[..., 0] / np.maximum(statistics[..., 1], 1e-9)
+    def aggregate(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Per cent, `[...]`; 0 where nothing is counted."""
+        return 100 * super().aggregate(np.maximum(sums, [0, 1e-9]))
 
 
 @dataclass(frozen=True)
@@ -332,7 +332,7 @@ def asked(arm: str, mode: str, folders: Sequence[Path], items: Items, work: Path
 
 
 def share(hits: Any, counted: Any) -> NDArray[np.float64]:
-    """Statistics `[seeds, n, 2]` of `Share`."""
+    """Statistics `[seeds, n, 2]` of `Percent`."""
     counted = np.broadcast_to(np.array(counted, float), np.shape(hits))
     return np.stack([np.array(hits, float) * counted, counted], -1)
 
@@ -438,7 +438,7 @@ def kept_to(
     every = parts["all"]
     if any(values is not None for lists in one.lists for values in lists):
         began = share([[v is not None for v in lists] for lists in one.lists], 1.0)
-        entry["answers with a list"] = told.value(Share(), began, every)
+        entry["answers with a list"] = told.value(Percent(), began, every)
         given = items.given(mode)
         for name in GUESSED:
             right = items.marker(name)
@@ -446,14 +446,14 @@ def kept_to(
             same = [[(v or {}).get(name) == r for v, r in zip(lists, right, strict=True)]
                     for lists in one.lists]  # fmt: skip
             entry.setdefault("list equals the reference's", {})[name] = told.value(
-                Share(), share(same, known), every
+                Percent(), share(same, known), every
             )
             if any(name in values for values in given):
                 told_of = [name in values for values in given]
                 repeats = [[(v or {}).get(name) == g.get(name)
                             for v, g in zip(lists, given, strict=True)] for lists in one.lists]  # fmt: skip
                 entry.setdefault("list repeats what was given", {})[name] = told.value(
-                    Share(), share(repeats, told_of), every
+                    Percent(), share(repeats, told_of), every
                 )
     wanted = items.wanted(mode)
     if any(wanted):
@@ -467,12 +467,12 @@ def kept_to(
                 short.append([len(t) < e[1] for (t, _), e in zip(pairs, ends, strict=True)])
             capped = [w is not None and items.most(w) is not None for w in wanted]
             floored = [w is not None and items.least(w) > 0 for w in wanted]
-            entry[f"too long{label}"] = told.value(Share(), share(long, capped), every)
-            entry[f"too short{label}"] = told.value(Share(), share(short, floored), every)
+            entry[f"too long{label}"] = told.value(Percent(), share(long, capped), every)
+            entry[f"too short{label}"] = told.value(Percent(), share(short, floored), every)
     copies = [[t == s.strip() for t, s in zip(texts, items.column("english"), strict=True)]
               for texts in one.answers]  # fmt: skip
     entry["untranslated"] = {
-        name: told.value(Share(), share(copies, 1.0), where)
+        name: told.value(Percent(), share(copies, 1.0), where)
         for name, where in parts.items()
         if name in ("all", "languages with untranslated rows")
     }
