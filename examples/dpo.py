@@ -12,7 +12,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from pomona.errors import PomonaError
+from pomona.files import atomic_directory, check_ours
 from pomona.models import locate
+
+KIND = "a model trained on pairs"
 
 
 def main() -> None:
@@ -31,32 +35,37 @@ def main() -> None:
         from trl import DPOConfig, DPOTrainer
     except ImportError as error:
         raise SystemExit(f"{error.name} is not installed: pip install trl") from None
-    folder = locate(given.model)
+    try:
+        check_ours(given.out, KIND)
+        folder = locate(given.model)
+    except PomonaError as error:
+        raise SystemExit(f"error: {error}") from None
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     pairs = load_dataset("json", data_files=str(given.pairs), split="train")
-    settings = DPOConfig(
-        output_dir=str(given.out),
-        beta=given.beta,
-        learning_rate=given.rate,
-        max_steps=given.steps,
-        per_device_train_batch_size=8,
-        max_length=256,
-        save_strategy="no",
-        report_to=[],
-        use_cpu=True,
-        bf16=False,
-        seed=0,
-    )
-    trainer = DPOTrainer(
-        model=AutoModelForCausalLM.from_pretrained(folder),
-        args=settings,
-        train_dataset=pairs.select_columns(["prompt", "chosen", "rejected"]),
-        processing_class=tokenizer,
-    )
-    trainer.train()
-    trainer.save_model(str(given.out))
-    tokenizer.save_pretrained(str(given.out))
+    with atomic_directory(given.out, KIND) as out:
+        settings = DPOConfig(
+            output_dir=str(out),
+            beta=given.beta,
+            learning_rate=given.rate,
+            max_steps=given.steps,
+            per_device_train_batch_size=8,
+            max_length=256,
+            save_strategy="no",
+            report_to=[],
+            use_cpu=True,
+            bf16=False,
+            seed=0,
+        )
+        trainer = DPOTrainer(
+            model=AutoModelForCausalLM.from_pretrained(folder),
+            args=settings,
+            train_dataset=pairs.select_columns(["prompt", "chosen", "rejected"]),
+            processing_class=tokenizer,
+        )
+        trainer.train()
+        trainer.save_model(str(out))
+        tokenizer.save_pretrained(str(out))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import shutil
 import sys
 import time
 import warnings
@@ -31,9 +30,8 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from pomona.documents import read_json
 from pomona.errors import PomonaError
-from pomona.files import write_json
+from pomona.files import atomic_directory, check_ours
 from pomona.markers import (
     Trained,
     detach,
@@ -45,9 +43,9 @@ from pomona.markers import (
 from pomona.models import forward_flops, load, locate, quiet, shape_of
 from pomona.records import read
 from pomona.train import TrainSettings, encode, fit
-from pomona.workspace import stamp
+from pomona.workspace import Workspace, stamp
 
-GB = 1e9
+GB, KIND = 1e9, "an adapter"
 
 
 @dataclass(frozen=True)
@@ -134,19 +132,21 @@ def rows_of(path: Path) -> tuple[list[str], list[str]]:
     return table[told["prompt"]].to_pylist(), table[told["completion"]].to_pylist()
 
 
-def begun(work: Path, given: argparse.Namespace) -> None:
-    """Raise PomonaError where `work` was begun with other settings; else keep them in it."""
+def workspace(given: argparse.Namespace) -> Workspace:
+    """The folder of the training. Raises PomonaError where its place or that of the adapter is
+    somebody else's, or has something finished or other.
+    """
+    if (given.out / "adapter_config.json").exists():
+        raise PomonaError("is there already", where=given.out, remedy="name another folder")
+    check_ours(given.out, KIND)
     ours = ("model", "rank", "alpha", "rate", "tokens", "batch_tokens", "max_tokens", "seed", "ask")
-    told = {name: getattr(given, name) for name in ours} | {
-        "rows": json.loads(json.dumps(stamp([given.rows])))
-    }
-    file = work / "settings.json"
-    if file.is_file() and (there := read_json(file)) != told:
-        changed = ", ".join(name for name in told if there.get(name) != told[name])
-        message = f"is of a training with another {changed}"
-        raise PomonaError(message, where=work, remedy="give the same again, or delete it")
-    work.mkdir(parents=True, exist_ok=True)
-    write_json(file, told)
+    told = {name: getattr(given, name) for name in ours} | {"rows": stamp([given.rows])}
+    work = Workspace(Path(f"{given.out}.work"), told)
+    work.check()
+    if changed := work.differences():
+        message = f"is of a training with another {', '.join(changed)}"
+        raise PomonaError(message, where=work.root, remedy="give the same again, or delete it")
+    return work
 
 
 def adapted(network: Any, given: argparse.Namespace) -> Any:
@@ -168,12 +168,25 @@ def adapted(network: Any, given: argparse.Namespace) -> Any:
 
 def train(given: argparse.Namespace) -> None:
     """Train, save the adapter with `markers.json`, and ask for answers to what it has not seen."""
+    work = workspace(given)
     prompts, completions = rows_of(given.rows)
     trained = read_trained(f"{given.rows}.markers.json")
-    if (given.out / "adapter_config.json").exists():
-        raise PomonaError("is there already", where=given.out, remedy="name another folder")
-    work = Path(f"{given.out}.work")
-    begun(work, given)
+    with work.locked():
+        work.begin()
+        model = trained_in(work.folder, given, prompts, completions, trained)
+        work.remove()
+    count = len(prompts) - given.ask
+    ask(model, [detach(text, trained.form) for text in prompts[count:]], trained)
+
+
+def trained_in(
+    work: Path,
+    given: argparse.Namespace,
+    prompts: list[str],
+    completions: list[str],
+    trained: Trained,
+) -> Any:
+    """The model with the adapter, which is written as well."""
     torch.set_num_threads(given.threads)
     model: Any = load(given.model, need={"train"}, device=given.device, dtype=given.dtype)
     model.codec.chat = bool(model.codec.tokenizer.chat_template)
@@ -205,11 +218,11 @@ def train(given: argparse.Namespace) -> None:
         f"a second; loss {sum(losses[:tenth]) / tenth:.2f} to {sum(losses[-tenth:]) / tenth:.2f}\n"
         f"memory      {peak() / GB:.1f} GB at most, {before / GB:.1f} before training"
     )
-    network.save_pretrained(given.out)
-    model.codec.tokenizer.save_pretrained(given.out)
-    write_trained(given.out, trained)
-    shutil.rmtree(work)
-    ask(model, [detach(text, trained.form) for text in prompts[count:]], trained)
+    with atomic_directory(given.out, KIND) as out:
+        network.save_pretrained(out)
+        model.codec.tokenizer.save_pretrained(out)
+        write_trained(out, trained)
+    return model
 
 
 def ask(model: Any, prompts: list[str], trained: Trained) -> None:

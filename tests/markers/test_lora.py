@@ -65,15 +65,21 @@ def test_what_cannot_be_trained_on_is_told(
     recipe: Any, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
-    Path("out").mkdir()
+    for name in ("mine", "theirs.work"):
+        Path(name).mkdir()
+        Path(name, "README.md").write_text("notes")
     for line, said in {
+        "rows.jsonl mine": "mine: holds files and is no folder that Pomona made",
+        "rows.jsonl theirs": "theirs.work: holds files and is no work folder",
         "rows.jsonl new": "rows.jsonl: has no rows in the training form",
         "none.jsonl new": "none.jsonl: no such file",
         "rows.jsonl new --dry-run --model ui-z": 'unknown model "ui-z"',
     }.items():
         with pytest.raises(SystemExit, match=said):
             ran(recipe, line, monkeypatch)
-    assert not Path("new.work").exists()
+    assert not Path("new.work").exists() and not Path("theirs").exists()
+    for name in ("mine", "theirs.work"):
+        assert [one.read_text() for one in Path(name).iterdir()] == ["notes"]
 
 
 def test_a_killed_training_goes_on_and_the_adapter_answers_with_lists(
