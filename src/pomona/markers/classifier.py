@@ -123,8 +123,11 @@ def learn(
     weights = softmax_regression(data.x, data.targets, data.there, penalty)
     values: list[str | None] = [None] * len(labels)
     sure: list[float | None] = [None] * len(labels)
-    open_ = np.array([at for at, label in enumerate(labels) if label is None], np.int64)
-    open_ = np.array([at for at in open_.tolist() if (rows.texts[at] or "").strip()], np.int64)
+    asked = zip(labels, rows.texts, strict=True)
+    unsaid = [
+        at for at, (label, text) in enumerate(asked) if label is None and (text or "").strip()
+    ]
+    open_ = np.array(unsaid, np.int64)
     for start in range(0, len(open_), _BATCH):
         part = open_[start : start + _BATCH]
         x = rows.features(part, embed).tocsr()[:, data.used]
