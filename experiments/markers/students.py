@@ -40,7 +40,7 @@ from pomona.records import Records, TableSource
 from pomona.stats import Resamples, Share, compare, interval, value_of
 from pomona.synth.teachers import mask
 from pomona.tasks import metric
-from pomona.text import language_confidence
+from pomona.text import identify, language_confidence, prose
 from pomona.train import (
     Examples,
     TrainSettings,
@@ -60,6 +60,7 @@ BASE, FORM, END = "ui-s@40", "compact", "|"
 LADDER = (
     "fr es pt_BR it ca ro gl de nl sv da nb af nn ru pl cs uk be mk hsb tr id el hi zh_Hans cy sw"
 )
+POOR = "languages with untranslated rows"
 MANUALS = "de es fr ru sv cs pl ca nl da it hi"
 
 
@@ -390,7 +391,7 @@ def parts_of(
         parts[f"tail of {name}"] = np.flatnonzero(often <= low)
         parts[f"middle of {name}"] = np.flatnonzero((often > low) & (often < high))
         parts[f"head of {name}"] = np.flatnonzero(often >= high)
-    parts["languages with untranslated rows"] = np.flatnonzero(np.isin(lang, untranslated))
+    parts[POOR] = np.flatnonzero(np.isin(lang, untranslated))
     return {name: where for name, where in parts.items() if len(where)}
 
 
@@ -428,6 +429,11 @@ def results(
         entry |= kept_to(told, items, one, mode, found[base], parts)
         made[f"{arm}, {mode}"] = entry
     return made
+
+
+def in_english(texts: Sequence[str], langs: Sequence[str]) -> list[bool]:
+    """Which answers are surely English and not of their own language, copied or not."""
+    return [one == "en" for one in identify([prose(text) for text in texts], langs)]
 
 
 def kept_to(
@@ -474,7 +480,22 @@ def kept_to(
     entry["untranslated"] = {
         name: told.value(Percent(), share(copies, 1.0), where)
         for name, where in parts.items()
-        if name in ("all", "languages with untranslated rows")
+        if name in ("all", POOR)
+    }
+    english, others = (
+        share([in_english(texts, items.column("lang")) for texts in each.answers], 1.0)
+        for each in (one, free)
+    )
+    langs = np.array(items.column("lang"))
+    groups = {POOR: parts[POOR]} | {
+        lang: np.flatnonzero(langs == lang) for lang in dict.fromkeys(langs[parts[POOR]].tolist())
+    }
+    entry["in English"] = {
+        name: {
+            "value": told.value(Percent(), english, where),
+            "above none": told.above(Percent(), english, others, where),
+        }
+        for name, where in groups.items()
     }
     return entry
 
