@@ -1,7 +1,8 @@
 """What markers buy: `ui-s` after 40 % of its training goes on with and without them for as many
 tokens, and is asked without a list, with a fixed one, and with a length.
 
-    python experiments/markers/students.py [--corpus ui|gnome] [--seeds N] [--work DIR] [--out FILE]
+    python experiments/markers/students.py [--corpus ui|gnome] [--base NAME] [--arms ARM …] [--seeds N]
+        [--work DIR] [--out FILE]
 
 Markers are those of ui.yaml and gnome.yaml beside this file. Quality is what checks say: the
 probability of the language, placeholders kept, a usual length, and translated at all. Trainings:
@@ -174,13 +175,13 @@ def examples_of(arm: str, rows: pa.Table, taxonomy: Taxonomy, codec: Any, contex
 
 
 def train(
-    corpus: Corpus, arm: str, seed: int, rows: pa.Table, taxonomy: Taxonomy, work: Path
+    corpus: Corpus, base: str, arm: str, seed: int, rows: pa.Table, taxonomy: Taxonomy, work: Path
 ) -> Path:
     """The checkpoint of a student, trained now unless it is there."""
     out = work / f"{arm.replace('/', '-')}-{seed}"
     if out.exists():
         return out
-    folder = models.locate(BASE)
+    folder = models.locate(base)
     network: Any = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager", local_files_only=True
     )
@@ -512,34 +513,38 @@ def main() -> None:
     """Train, ask, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--corpus", choices=list(CORPORA), default="ui")
+    parser.add_argument("--base", default=BASE)
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--work", type=Path)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
     corpus, taxonomy = CORPORA[given.corpus], read_taxonomy(HERE / f"{given.corpus}.yaml")
-    work = given.work or ROOT / f"runs/markers-{given.corpus}"
+    own = "" if given.base == BASE else f"-{given.base}"
+    arms = tuple(given.arms or corpus.arms)
+    work = given.work or ROOT / f"runs/markers-{given.corpus}{own}"
     work.mkdir(parents=True, exist_ok=True)
     rows, items = (tagged(corpus, work, split, taxonomy) for split in ("train", "test"))
-    folders: dict[str, list[Path]] = {arm: [] for arm in corpus.arms}
+    folders: dict[str, list[Path]] = {arm: [] for arm in arms}
     spawn = get_context("spawn")  # a process each: torch does not give memory back after a training
     with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool:
         for seed in range(given.seeds):
-            for arm in corpus.arms:
-                asked_for = pool.submit(train, corpus, arm, seed, rows, taxonomy, work)
+            for arm in arms:
+                asked_for = pool.submit(train, corpus, given.base, arm, seed, rows, taxonomy, work)
                 folders[arm].append(asked_for.result())
     test = Items(items, taxonomy)
     found = {
         (arm, mode): asked(arm, mode, folders[arm], test, work)
-        for arm in corpus.arms
+        for arm in arms
         for mode in ASKED[arm]
     }
     told = {
         **where_and_with_what(range(given.seeds)),
-        "base": BASE, "tokens": corpus.tokens, "taxonomy": taxonomy.digest,
+        "base": given.base, "tokens": corpus.tokens, "taxonomy": taxonomy.digest,
         "rows": frequencies(rows), **results(found, test, rows, corpus.untranslated),
     }  # fmt: skip
-    out = given.out or HERE / f"results/{given.corpus}.json"
+    out = given.out or HERE / f"results/{given.corpus}{own}.json"
     out.parent.mkdir(exist_ok=True)
     text = json.dumps(told, indent=1, ensure_ascii=False)
     short = re.sub(r"\[([-\d.,\s]+)\]", lambda one: f"[{' '.join(one[1].split())}]", text)
