@@ -83,6 +83,30 @@ def test_a_written_map_takes_the_longest_prefix(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {r"re:^model[.](?!norm)(.+)": r"body.\1", "*norm.gamma": "*norm.weight", "lm_": "out_"},
+        {"*.norm.?amma": "*.norm.weight", "*layernorm.gamma": "*layernorm.weight"}
+        | {"model.layers.*": "body.layers.*", "model.embed_": "body.embed_", "lm_": "out_"},
+        {"re:gamma$": "weight", r"re:^model([.])(layers|embed)": r"body\1\2", "lm_": "out_"},
+    ],
+)
+def test_patterns_apply_one_after_another_and_prefixes_last(
+    tmp_path: Path, rule: dict[str, str]
+) -> None:
+    stored = {name.replace("norm.weight", "norm.gamma"): shape for name, shape in TEXT.items()}
+    new = renamed(view(tmp_path / "text", stored), rule, "text")
+    assert new.names == [
+        "body.embed_tokens.weight",
+        "body.layers.0.input_layernorm.weight",
+        "body.layers.0.mlp.up_proj.weight",
+        "model.norm.weight",
+        "out_head.weight",
+    ]
+    assert new.locate("model.norm.weight")[1] == "model.norm.gamma"
+
+
 def test_a_tied_head_is_read_from_the_embedding(tmp_path: Path) -> None:
     tied = view(
         tmp_path / "text",
@@ -148,6 +172,15 @@ def test_a_model_of_another_family_has_no_place(tmp_path: Path) -> None:
                 'key_map: no tensor of "text" begins with "modl." — its tensors begin with '
                 '"lm_head.", "model."'
             ),
+        ),
+        (
+            {"text": {"*.gamma": "*.weight", "model.": "x."}},
+            'key_map: no tensor of "text" matches "*.gamma" — its tensors begin with "lm_head.", ',
+        ),
+        (
+            {"text": {"re:[a-z_]+_proj": "norm", "*input_layernorm*": "*mlp.norm*"}},
+            'gives two tensors of "text" the name "model.layers.0.mlp.norm.weight": '
+            '"model.layers.0.mlp.up_proj.weight" and "model.layers.0.input_layernorm.weight" — make',
         ),
         (
             {"text": {"model.": "language_model.model."}},

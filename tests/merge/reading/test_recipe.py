@@ -160,6 +160,28 @@ seed: -1
             "line 3, column 1: broken YAML: but found another document — give each a file of its own",
         ),
         (
+            "merge_method: linear\nmodels: [{model: a}]\nkey_map: {a: {'re:(': b}}\n",
+            'line 3: key_map.a.re:(: "(" is no regular expression: missing ), unterminated '
+            "subpattern at position 0",
+        ),
+        (
+            "merge_method: linear\nmodels: [{model: a}]\nkey_map:\n  a: {'re:(x)': '\\2'}\n",
+            'line 4: key_map.a.re:(x): "\\2" does not fit "(x)": invalid group reference 2 '
+            "at position 1",
+        ),
+        (
+            "merge_method: linear\nmodels: [{model: a}]\nkey_map: {a: {'x.*': 'y.*.*'}}\n",
+            'line 3: key_map.a.x.*: "y.*.*" has more "*" than "x.*"',
+        ),
+        (
+            "merge_method: linear\nmodels: [{model: a}]\nkey_map: {a: {x.: 'y.*'}}\n",
+            'line 3: key_map.a.x.: "y.*" has a "*", and the prefix "x." has none',
+        ),
+        (
+            "merge_method: linear\nmodels: [{model: a}]\nkey_map: {a: {x.: 3}}\n",
+            "line 3: key_map.a.x.: expected text, found 3",
+        ),
+        (
             "merge_method: LINEAR\nmodels: [{model: a}]\n",
             'line 1: merge_method: unknown merge_method "LINEAR"; did you mean "linear"?',
         ),

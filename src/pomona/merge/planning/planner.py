@@ -11,6 +11,7 @@ from typing import Any
 from pomona.errors import PomonaError
 from pomona.merge.plan import MergePlan
 from pomona.merge.planning.models import Opened, Resolve, folders_of, locate_model, open_model
+from pomona.merge.preparing.keymap import alike, unlike
 from pomona.merge.reading.recipe import MergeRecipe, ModelRef, TokenizerRule
 from pomona.merge.reading.sections import read_recipe
 from pomona.models.tensors import View
@@ -103,7 +104,7 @@ def _open(
     others = tuple(dict.fromkeys(source for source in named if isinstance(source, ModelRef)))
     folders = folders_of((*merged, *others), given, resolve)
     prepared = None
-    views: dict[str, View] = {}
+    views = {str(ref): View.of(folders[str(ref.plain)]) for ref in merged}
     if recipe.tokenizer or recipe.key_map or any(ref.lora for ref in merged):
         from pomona.merge.preparing.prepare import ModelSource, prepare
 
@@ -129,10 +130,12 @@ def _open(
             key_map=recipe.key_map or None,
             dry_run=dry_run,
         )
-        views = dict(prepared.views)
-    for ref in merged:
-        if str(ref) not in views:
-            views[str(ref)] = View.of(folders[str(ref)])
+    elif unlike(views):
+        from pomona.merge.preparing.prepare import Prepared
+
+        named, notes = alike(views, str(recipe.donor))
+        prepared = Prepared(named, notes=tuple(notes))
+    views = prepared.views if prepared else views
     opened = {str(ref): open_model(ref, views[str(ref)]) for ref in merged}
     return prepared, opened, tuple(folders.values())
 

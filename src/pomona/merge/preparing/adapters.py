@@ -202,7 +202,7 @@ def adapted(
     elif alpha == 0 and not adapter.config.get("alpha_pattern"):
         notes.append(f"{adapter.folder} has a lora_alpha of 0: its matrices change nothing")
     for short, stored in adapter.whole.items():
-        name = _find(view, short)
+        name = find_tensor(view, short)
         if name is None and tied and short.startswith("lm_head."):
             notes.append(_tied_head(adapter, stored))
             continue
@@ -213,7 +213,7 @@ def adapted(
     return made, taken, tuple(notes)
 
 
-def _find(view: View, short: str) -> str | None:
+def find_tensor(view: View, short: str) -> str | None:
     """The model's tensor of a name in the adapter; prefixes such as "transformer." may be missing
     on either side.
     """
@@ -226,7 +226,7 @@ def _find(view: View, short: str) -> str | None:
 
 
 def _needed(view: View, adapter: Adapter, short: str) -> str:
-    name = _find(view, short)
+    name = find_tensor(view, short)
     if name is None:
         raise adapter.wrong(
             f'changes "{short}", which {view.folder} does not have',

@@ -1,20 +1,35 @@
 """Models with other names for the same tensors: a vision-language model and its text model share
-the language backbone only.
+the language backbone only; an adapter and its model, or two checkpoints, may have been written by
+versions of transformers that name tensors differently.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from pomona.errors import PomonaError, nearest
+from pomona.merge.preparing.adapters import Adapter, find_tensor
+from pomona.merge.reading.parameters import pattern_of
 from pomona.models import read_config
-from pomona.models.tensors import Stored, View, is_embedding, is_head, ties
+from pomona.models.tensors import (
+    Stored,
+    View,
+    is_buffer,
+    is_computed,
+    is_embedding,
+    is_head,
+    place_of,
+    role_of,
+    ties,
+)
 
 _wrong = partial(PomonaError, where="key_map")
+_NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 KeyMap = Mapping[str, Mapping[str, str] | str] | str
 
 
@@ -36,8 +51,8 @@ def map_names(
 ) -> RenamedModels:
     """Give every model the frame's names and account for every tensor of every model.
 
-    views: by model. key_map: {model: {prefix: prefix in the frame} | "auto"}, or "auto" for all
-        models whose names differ.
+    views: by model. key_map: {model: {prefix or pattern: what it becomes in the frame} | "auto"},
+        or "auto" for all models whose names differ.
     The frame is the model the result looks like: of those without a map the one with the most
     tensors, the base among equals. Raises PomonaError for maps of unknown models, prefixes that
     match nothing, tensors that no other model has, and ambiguous proposals.
@@ -89,25 +104,40 @@ def _frame(views: Mapping[str, View], key_map: KeyMap, base: str | None) -> str:
 
 
 def renamed(view: View, rule: Mapping[str, str], model: str) -> View:
-    """The view with prefixes exchanged; of several that match the longest counts; other names stay.
+    """The view with its names changed: by each pattern in the order of the rule, then by the
+    longest of the prefixes that fit; other names stay. See `RenamingPattern` for what is one.
 
-    Raises PomonaError for a prefix that no tensor has, and for two tensors that would get one name.
+    Raises PomonaError for a pattern or prefix that no tensor has, and for two tensors that would
+    get one name.
     """
     out: dict[str, Stored] = {}
+    patterns = {key: pattern for key in rule if (pattern := pattern_of(key, rule[key]))}
+    prefixes = [key for key in rule if key not in patterns]
     unused = set(rule)
     for name, stored in view.tensors.items():
-        prefix = max((prefix for prefix in rule if name.startswith(prefix)), key=len, default=None)
-        new = name if prefix is None else rule[prefix] + name.removeprefix(prefix)
-        unused.discard(prefix or "")
+        new = name
+        for key, pattern in patterns.items():
+            after = pattern.applied(new)
+            if after is not None:
+                new = after
+                unused.discard(key)
+        prefix = max((each for each in prefixes if new.startswith(each)), key=len, default=None)
+        if prefix is not None:
+            new = rule[prefix] + new.removeprefix(prefix)
+            unused.discard(prefix)
         if new in out:
             raise _wrong(
-                f'gives two tensors of "{model}" the name "{new}"',
-                remedy="make the prefixes longer",
+                f'gives two tensors of "{model}" the name "{new}": "{out[new].name}" and "{name}"',
+                remedy="make the prefixes longer, or the patterns narrower",
             )
         out[new] = stored
     if unused:
-        message = f'no tensor of "{model}" begins with "{min(unused)}"'
-        raise _wrong(message, remedy=f"its tensors begin with {_beginnings(view)}")
+        key = min(unused)
+        fits = "matches" if key in patterns else "begins with"
+        raise _wrong(
+            f'no tensor of "{model}" {fits} "{key}"',
+            remedy=f"its tensors begin with {_beginnings(view)}",
+        )
     return View(view.folder, out)
 
 
@@ -243,3 +273,120 @@ def _grouped(view: View) -> dict[str, list[str]]:
 
 def _beginnings(view: View) -> str:
     return ", ".join(f'"{group}"' for group in _grouped(view))
+
+
+def named_as(adapter: Adapter, view: View) -> dict[str, str]:
+    """The names an adapter has for tensors that the model under it stores under others: stored name
+    → adapter's name.
+
+    First by transformers' own renamings, which an adapter of a vision-language model needs in most
+    cases: networks have said `model.language_model.layers` since version 4.52 and checkpoints say
+    `language_model.model.layers` still. Then, for an adapter of a text model alone, by the rest of
+    the name in the language backbone.
+    """
+    wanted = [*adapter.whole]
+    for module, parts in adapter.parts.items():
+        wanted += [f"{module}.{end}" for end in ("weight", "bias") if _asks(parts, end)]
+    missing = [name for name in wanted if find_tensor(view, name) is None]
+    if not missing:
+        return {}
+    today = _today(view, [*view.tensors, *missing])
+    stored = {today.get(name, name): name for name in view.tensors}
+    stacks = list(dict.fromkeys(place.stack for name in view.tensors if (place := place_of(name))))
+    text = [name for name in view.tensors if role_of(name, stacks) == "text"]
+    found: dict[str, str] = {}
+    for name in missing:
+        target = stored.get(today.get(name, name)) or _ending(text, name)
+        if target is not None and found.setdefault(target, name) != name:
+            return {}
+    return found
+
+
+def _asks(parts: Iterable[str], end: str) -> bool:
+    return (
+        any(part.endswith(".bias") for part in parts)
+        if end == "bias"
+        else set(parts) != {"base_layer.bias"}
+    )
+
+
+def _ending(names: Iterable[str], name: str) -> str | None:
+    rest = "." + name.removeprefix("model.")
+    ends = [other for other in names if other.endswith(rest)]
+    return ends[0] if len(ends) == 1 else None
+
+
+def alike(
+    views: Mapping[str, View], reference: str, held: Iterable[str] = ()
+) -> tuple[dict[str, View], list[str]]:
+    """The models, those renamed that store tensors of the reference under other names of
+    transformers; and notes. Models in `held` keep their names: the recipe's map speaks of them.
+    """
+    out, notes, held = dict(views), [], set(held)
+    for model, view in views.items():
+        if model in held or not _unlike(view, views[reference]):
+            continue
+        theirs = _today(views[reference], views[reference].tensors)
+        stored = {theirs.get(name, name): name for name in views[reference].tensors}
+        mine = _today(view, view.tensors)
+        new = {
+            name: name
+            if name in views[reference].tensors
+            else stored.get(mine.get(name, name), name)
+            for name in view.tensors
+        }
+        changed = {name: other for name, other in new.items() if name != other}
+        if not changed or len(set(new.values())) != len(new):
+            continue
+        out[model] = View(view.folder, {new[name]: one for name, one in view.tensors.items()})
+        notes.append(
+            f'{len(changed)} tensors of "{model}" stand under other names of transformers, the '
+            f'result has those of "{reference}": {_shown(changed)}'
+        )
+    return out, notes
+
+
+def unlike(views: Mapping[str, View]) -> bool:
+    """Whether some models store tensors that others may have under other names."""
+    first, *others = views.values()
+    return any(_unlike(other, first) for other in others)
+
+
+def _unlike(view: View, other: View) -> bool:
+    return bool(_own(view, other) and _own(other, view)) and _kind(view) == _kind(other)
+
+
+def _own(view: View, other: View) -> list[str]:
+    return [
+        name
+        for name in view.tensors
+        if name not in other.tensors and not (is_head(name) or is_buffer(name) or is_computed(name))
+    ]
+
+
+def _kind(view: View) -> tuple[str, bool]:
+    config = read_config(view.folder)
+    return str(config.get("architectures")), bool(config.get("quantization_config"))
+
+
+def _today(view: View, names: Iterable[str]) -> dict[str, str]:
+    try:
+        from pomona.models.torch import current_names
+    except PomonaError:  # without transformers names are what they are
+        return {}
+    return current_names(view.folder, names)
+
+
+def _shown(changed: Mapping[str, str]) -> str:
+    """How names were changed, each way once."""
+    ways = Counter(_way(old, new) for old, new in changed.items())
+    listed = [f'"{old}" → "{new}" ({count})' for (old, new), count in ways.most_common(4)]
+    return ", ".join(listed) + (", …" if len(ways) > 4 else "")
+
+
+def _way(old: str, new: str) -> tuple[str, str]:
+    """What differs between two names: their common end taken off, layers' numbers as "*"."""
+    left, right = (_NUMBER.sub("*", name).split(".") for name in (old, new))
+    while left and right and left[-1] == right[-1]:
+        left, right = left[:-1], right[:-1]
+    return ".".join(left), ".".join(right)

@@ -14,7 +14,7 @@ from typing import Any
 
 from pomona.errors import PomonaError, nearest
 from pomona.merge.preparing.adapters import adapted, read_adapter
-from pomona.merge.preparing.keymap import KeyMap, map_names, ties_in
+from pomona.merge.preparing.keymap import KeyMap, alike, map_names, named_as, ties_in
 from pomona.merge.preparing.tokenizer import (
     FLAGS,
     Alignment,
@@ -93,7 +93,7 @@ def prepare(
     key_map: Mapping[str, Mapping[str, str] | str] | str | None = None,
     dry_run: bool = False,
 ) -> Prepared:
-    """Settle adapters, then the key map, then the tokenizer.
+    """Settle adapters, then names, by transformers' and by the key map, then the tokenizer.
 
     sources: every model the recipe names, in the recipe's order, under the name the recipe gives it
         (also used in `tokenizer`, `key_map`).
@@ -113,6 +113,7 @@ def prepare(
     for name, source in sources.items():
         if source.merged and source.adapter is not None:
             stages.adapt(name)
+    stages.name_alike(key_map or {}, base)
     if key_map:
         stages.map_names(key_map, base)
     if tokenizer is not None:
@@ -155,9 +156,28 @@ class Stages:
         """Lay a model's adapter on it."""
         source, view = self.sources[name], self.views[name]
         assert source.adapter is not None
-        made, taken, notes = adapted(view, read_adapter(source.adapter), tied=ties_in(view.folder))
+        adapter = read_adapter(source.adapter)
+        names = named_as(adapter, view)
+        under = View(view.folder, {names.get(key, key): one for key, one in view.tensors.items()})
+        made, taken, notes = adapted(under, adapter, tied=ties_in(view.folder))
+        stored = {theirs: key for key, theirs in names.items()}
+        made, taken = (
+            {stored.get(key, key): one for key, one in each.items()} for each in (made, taken)
+        )
         self.views[name] = view.with_tensors({**taken, **self._keep(name, "adapted", made)})
         self.notes += [*notes, f'"{name}": {len(made) + len(taken)} tensors changed by the adapter']
+
+    def name_alike(self, key_map: KeyMap, base: str | None) -> None:
+        """Give models of one kind the names of the base, or of the first whose names no map
+        changes.
+        """
+        rules = {} if isinstance(key_map, str) else key_map
+        mapped = [model for model in self.views if isinstance(rules.get(model), Mapping)]
+        left = [model for model in self.views if model not in mapped]
+        reference = base if base in left else next(iter(left), None)
+        if reference is not None:
+            self.views, notes = alike(self.views, reference, mapped)
+            self.notes += notes
 
     def map_names(self, key_map: KeyMap, base: str | None) -> None:
         """Give all models the frame's names."""

@@ -281,3 +281,55 @@ def check_filter(rule: str) -> str | None:
     except re.error as error:
         return f'"{rule}" is not a regular expression: {error}'
     return None
+
+
+_WILD = re.compile(r"[*?]")
+
+
+@dataclass(frozen=True)
+class RenamingPattern:
+    """How names change that fit a pattern. A glob takes the whole name, and each `*` of the
+    replacement is what the star of the same place stood for; a regular expression (`re:…`) is
+    searched for, what it found is replaced, and `\\1` is its first group.
+    """
+
+    found: re.Pattern[str]
+    replacement: str
+
+    def applied(self, name: str) -> str | None:
+        """The new name, or None where the pattern does not fit."""
+        new, count = self.found.subn(self.replacement, name, count=1)
+        return new if count else None
+
+
+def pattern_of(key: str, value: str) -> RenamingPattern | None:
+    """The pattern that a key of a map is, or None for a prefix. Raises ValueError for one that says
+    nothing: no regular expression, a group or a star of the replacement that it has not.
+    """
+    if key.startswith("re:"):
+        return RenamingPattern(_compiled(key[3:], value), value)
+    if not _WILD.search(key):
+        if "*" in value:
+            raise ValueError(f'"{value}" has a "*", and the prefix "{key}" has none')
+        return None
+    if value.count("*") > key.count("*"):
+        raise ValueError(f'"{value}" has more "*" than "{key}"')
+    text = "".join(
+        {"*": "(.*)", "?": "."}.get(part) or re.escape(part) for part in re.split(r"([*?])", key)
+    )
+    stars = iter(range(1, value.count("*") + 1))
+    parts = re.split(r"(\*)", value.replace("\\", r"\\"))
+    replacement = "".join(rf"\g<{next(stars)}>" if part == "*" else part for part in parts)
+    return RenamingPattern(_compiled(rf"\A{text}\Z", replacement), replacement)
+
+
+def _compiled(text: str, replacement: str) -> re.Pattern[str]:
+    try:
+        found = re.compile(text)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ValueError(f'"{text}" is no regular expression: {error}') from None
+    try:
+        found.sub(replacement, "")
+    except (re.error, IndexError) as error:
+        raise ValueError(f'"{replacement}" does not fit "{text}": {error}') from None
+    return found

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pomona.errors import PomonaError, nearest
-from pomona.merge.reading.parameters import METHODS, convert, method_of
+from pomona.merge.reading.parameters import METHODS, convert, method_of, pattern_of
 from pomona.merge.reading.reader import KeyPath, MergekitDocument, Reader, parameters, shown
 from pomona.merge.reading.recipe import (
     MergeRecipe,
@@ -301,16 +301,20 @@ def key_map(reader: Reader, value: Any) -> Any:
             f'expected "auto" or a mapping from models to prefixes, found {shown(value)}',
         )
         return {}
-    for model, prefixes in value.items():
-        texts = isinstance(prefixes, Mapping) and all(
-            isinstance(part, str) for pair in prefixes.items() for part in pair
-        )
-        if prefixes != "auto" and not texts:
+    for model, rules in value.items():
+        place = ("key_map", model)
+        if rules != "auto" and not isinstance(rules, Mapping):
             reader.wrong(
-                ("key_map", model),
-                (
-                    'expected "auto" or a mapping from prefixes in this model to prefixes in '
-                    "the result"
-                ),
+                place,
+                'expected "auto" or a mapping from prefixes or patterns in this model to those in '
+                f"the result, found {shown(rules)}",
             )
-    return {str(model): prefixes for model, prefixes in value.items()}
+        for old, new in rules.items() if isinstance(rules, Mapping) else ():
+            if not isinstance(new, str):
+                reader.wrong((*place, old), f"expected text, found {shown(new)}")
+                continue
+            try:
+                pattern_of(old, new)
+            except ValueError as error:
+                reader.wrong((*place, old), str(error))
+    return {str(model): rules for model, rules in value.items()}

@@ -12,7 +12,11 @@ if TYPE_CHECKING:
     from pomona.models.torch.datastore import Datastore as Datastore
     from pomona.models.torch.model import TorchModel as TorchModel
     from pomona.models.torch.native import mean_states as mean_states
-    from pomona.models.torch.network import quiet as quiet, shape_of as shape_of
+    from pomona.models.torch.network import (
+        current_names as current_names,
+        quiet as quiet,
+        shape_of as shape_of,
+    )
     from pomona.models.torch.probe import (
         Probe as Probe,
         TokenScores as TokenScores,
@@ -27,7 +31,7 @@ _find, __dir__ = lazily(
         "datastore": "Datastore",
         "model": "TorchModel",
         "native": "mean_states",
-        "network": "quiet shape_of",
+        "network": "current_names quiet shape_of",
         "probe": "Probe TokenScores Unit statistics",
     },
 )

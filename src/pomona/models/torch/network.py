@@ -10,8 +10,15 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+import transformers
 from numpy.typing import NDArray
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    GenerationConfig,
+    PreTrainedModel,
+)
 from transformers.initialization import no_init_weights
 from transformers.utils import logging as transformers_logging
 
@@ -269,3 +276,37 @@ class _Places:
         if self._ignored.search(name):
             return None
         raise PomonaError(f'the model has no weight "{name}"', remedy=nearest(name, self._targets))
+
+
+def current_names(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Of each name its name in the network that `config.json` of `folder` describes, by the
+    renamings that transformers applies when it loads a checkpoint; names that no rule changes stay.
+
+    `names` may also be those of an adapter that was trained on the model in another version of
+    transformers. Nothing is loaded: the network has no weights. Empty where transformers has no
+    such network.
+    """
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightRenaming, rename_source_key
+
+    network = _outline(folder)
+    if network is None:
+        return {}
+    known = dict(network.state_dict())
+    renamings = [
+        rule for rule in get_model_conversion_mapping(network) if isinstance(rule, WeightRenaming)
+    ]
+    prefix = network.base_model_prefix
+    return {name: rename_source_key(name, renamings, [], prefix, known)[0] for name in names}
+
+
+def _outline(folder: Path) -> Any:
+    """The network of the class that config.json names, without weights; or None."""
+    try:
+        with quiet(), torch.device("meta"), no_init_weights():
+            config: Any = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            _check_sizes(config.get_text_config(decoder=True), folder)
+            kind = getattr(transformers, str((config.architectures or [""])[0]), None)
+            return kind(config) if kind else AutoModel.from_config(config, trust_remote_code=False)
+    except Exception:  # transformers raises anything for a config.json that is odd
+        return None
