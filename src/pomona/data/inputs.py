@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pomona.errors import PomonaError
-from pomona.records import Input, Records, as_records, as_text, inputs_of, read
+from pomona.records import Input, Records, as_records, as_text, inputs_of, read, with_text
 
 Inputs = str | Path | Sequence[str | Path] | pa.Table | Records
 
@@ -32,15 +32,6 @@ def parts(records: Records) -> list[tuple[str, Records]]:
     return [(part.where, replace(records, source=part)) for part in source.parts()]
 
 
-def need_text(records: Records, name: str, remedy: str = "name a column of strings") -> None:
-    """Raise PomonaError when the column is missing or does not hold text."""
-    kind = records.require(name).schema.field(name).type
-    if not pa.types.is_string(kind):
-        raise PomonaError(
-            f'column "{name}" holds {kind}, not text', where=records.source.where, remedy=remedy
-        )
-
-
 BATCH_BYTES = 4 << 20
 _UNITS = {
     "": 1,
@@ -56,17 +47,35 @@ _UNITS = {
 
 
 def open_column(inputs: Inputs, column: str, *, may_be_empty: bool = True) -> Records:
-    """The records of `inputs` that have a text, where such are left out that have none. Raises
-    PomonaError when the column is missing or does not hold text.
+    """The records of `inputs` that have a text, where such are left out that have none; `column`
+    as `with_text` takes it. Raises PomonaError when it is missing or does not hold text.
     """
     records = opened(inputs)
-    need_text(records, column)
-    return records.complete(column) if may_be_empty else records.complete(texts=[column])
+    made, _ = with_texts(records, column, may_be_empty=may_be_empty)
+    return made.select(*records.column_names)
+
+
+def with_texts(
+    records: Records, *texts: str, required: Sequence[str] = (), may_be_empty: bool = True
+) -> tuple[Records, list[str]]:
+    """The records with all these texts, as `with_text` takes them, where such are left out that
+    lack one or a value of the `required` columns; and the columns of the texts.
+    """
+    made, names = records, list[str]()
+    for text in texts:
+        made, name = with_text(made, text)
+        names.append(name)
+    left = [name for name in required if name not in names]
+    if may_be_empty:
+        made = made.complete(*dict.fromkeys([*names, *left]))
+    else:
+        made = made.complete(*left, texts=names)
+    return made, names
 
 
 class TextColumn:
-    """The texts of one column, in order, as often as wanted. `rows` and `inputs` are known after
-    the first whole reading.
+    """The texts of rows, in order, as often as wanted; `column` as `with_text` takes it. `rows` and
+    `inputs` are known after the first whole reading.
     """
 
     def __init__(self, records: Records, column: str, *, may_be_empty: bool = True) -> None:
@@ -78,9 +87,10 @@ class TextColumn:
         that are not UTF-8, and for an empty text unless it `may_be_empty`.
         """
         counts: dict[str, int] = {}
-        for where, part in parts(self.records):
+        made, name = with_text(self.records, self.column)
+        for where, part in parts(made.select(name)):
             row = 0
-            for batch in part.select(self.column).stream():
+            for batch in part.stream():
                 texts = batch.column(0)
                 self._check(texts, where, row)
                 yield texts

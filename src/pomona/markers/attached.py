@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
-from pomona.markers.chats import Conversation, is_chat
+from pomona.markers.chats import Conversation
 from pomona.markers.lists import END, OPEN, SIGN, Form, bare_answer, cut, detach, escape, unescape
+from pomona.records import is_chat
 
 pc: Any = pyarrow.compute  # its stubs lack most functions
 

@@ -14,23 +14,10 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from pomona.records import ASSISTANTS, CHAT_KEYS, USERS
+
 Side = Literal["prompt", "answer"]
 Change = Callable[[str], str]
-_KEYS = (("role", "content"), ("from", "value"))
-_USERS, _ASSISTANTS = ("user", "human"), ("assistant", "gpt", "model")
-
-
-def is_chat(kind: pa.DataType) -> bool:
-    """Whether a column of this type holds conversations."""
-    if not pa.types.is_list(kind) or not pa.types.is_struct(kind.value_type):
-        return False
-    fields = {field.name: field.type for field in kind.value_type}
-    for role, content in _KEYS:
-        if role in fields and content in fields:
-            inner = fields[content]
-            parts = pa.types.is_list(inner) and pa.types.is_struct(inner.value_type)
-            return parts or pa.types.is_string(inner) or pa.types.is_null(inner)
-    return False
 
 
 def texts_of(column: pa.Array, side: Side, *, alone: bool = False) -> pa.Array:
@@ -57,10 +44,10 @@ class Conversation:
         messages = messages or []
         roles = [_role(one) for one in messages]
         spoken = [at for at, one in enumerate(messages) if _texts(one)]
-        answers = [] if alone else [at for at in spoken if roles[at] in _ASSISTANTS]
+        answers = [] if alone else [at for at in spoken if roles[at] in ASSISTANTS]
         answer = answers[-1] if answers else None
         last = len(messages) if answer is None else answer
-        prompts = [at for at in spoken if roles[at] in _USERS and at < last]
+        prompts = [at for at in spoken if roles[at] in USERS and at < last]
         return cls(messages, prompts[-1] if prompts else None, answer)
 
     def having(self, messages: Sequence[Any]) -> Conversation:
@@ -104,7 +91,7 @@ class Conversation:
 
 
 def _keys(message: Any) -> tuple[str, str]:
-    return next((keys for keys in _KEYS if keys[0] in message), _KEYS[0])
+    return next((keys for keys in CHAT_KEYS if keys[0] in message), CHAT_KEYS[0])
 
 
 def _role(message: Any) -> str | None:

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from pomona.errors import PomonaError
-from pomona.markers.chats import is_chat
 from pomona.markers.taxonomy import Marker, Taxonomy
-from pomona.records import Records, Where, as_records, read
+from pomona.records import Records, Where, as_records, is_chat, read
 
 PREFIX = "marker_"
 LINE = "marker_line"  # the line of JSONL or CSV that a row was, where we would write another

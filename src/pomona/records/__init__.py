@@ -9,6 +9,13 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
+    from pomona.records.chats import (
+        ASSISTANTS as ASSISTANTS,
+        CHAT_KEYS as CHAT_KEYS,
+        USERS as USERS,
+        is_chat as is_chat,
+        last_answer as last_answer,
+    )
     from pomona.records.column_types import (
         BATCH_ROWS as BATCH_ROWS,
         as_codes as as_codes,
@@ -64,11 +71,13 @@ if TYPE_CHECKING:
         locate as locate,
         unreadable as unreadable,
     )
+    from pomona.records.texts import usual_texts as usual_texts, with_text as with_text
     from pomona.records.writing import check_types as check_types, write_partial as write_partial
 
 __getattr__, __dir__ = lazily(
     __name__,
     {
+        "chats": "ASSISTANTS CHAT_KEYS USERS is_chat last_answer",
         "column_types": "BATCH_ROWS as_codes as_groups as_text",
         "engines": "check_engine spread workers",
         "parquet": "ParquetSource open_parquet",
@@ -79,6 +88,7 @@ __getattr__, __dir__ = lazily(
         "section": "NamedRows Names",
         "source": "Batches Filter Source Streamed TableSource kept",
         "store": "format_of info is_remote locate unreadable",
+        "texts": "usual_texts with_text",
         "writing": "check_types write_partial",
     },
 )

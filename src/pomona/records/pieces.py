@@ -18,6 +18,7 @@ from pomona.records.records import Records
 from pomona.records.source import Batches, Filter, Source, kept
 from pomona.records.store import LONGEST, format_of, info, is_remote, readable, unreadable
 from pomona.records.text_source import TextSource, packs
+from pomona.records.texts import TextRows
 
 PIECE_BYTES = 64 << 20
 _MARK = b"\xef\xbb\xbf"
@@ -78,6 +79,11 @@ def _read(piece: Piece) -> pa.Table:
 
 
 def _pieces(records: Records, source: Source) -> list[Piece]:
+    if isinstance(source, TextRows):
+        return [
+            replace(piece, records=_again(piece, source))
+            for piece in _pieces(records, source.source)
+        ]
     cuts: list[tuple[Source, int]] = [(source, 0)]
     whole = not records.filters and type(source) in (ParquetSource, TextSource)
     if whole and (info(source.where).size or 0) > PIECE_BYTES:
@@ -89,6 +95,12 @@ def _pieces(records: Records, source: Source) -> list[Piece]:
         Piece(replace(records, source=part, engine="native"), source.where, first)
         for part, first in cuts
     ]
+
+
+def _again(piece: Piece, texts: TextRows) -> Records:
+    """The rows of a piece with their texts."""
+    source = replace(texts, source=piece.records.source, first=texts.first + piece.first)
+    return replace(piece.records, source=source)
 
 
 @dataclass(frozen=True)

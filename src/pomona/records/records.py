@@ -108,7 +108,8 @@ class Records:
             wanted[name] = _TEXT if pa.types.is_string(self.schema.field(name).type) else _ANY
         if not self.drops or not wanted:
             return self
-        lacking = _Lacking(self, wanted).written(self.rejects)
+        own = frozenset(getattr(self.source, "own", self.source.schema.names))
+        lacking = _Lacking(self, wanted, own).written(self.rejects)
         return replace(self._filtered(*wanted.items()), rejected=self.rejected + lacking)
 
     def _filtered(self, *values: tuple[str, pa.Array | str]) -> Records:
@@ -290,10 +291,13 @@ def _test(name: str, values: pa.Array | str) -> pc.Expression:
 
 @dataclass(frozen=True)
 class _Lacking:
-    """The rows of `records` that lack a value of what is `wanted`: its kind, by column."""
+    """The rows of `records` that lack a value of what is `wanted`: its kind, by column. Columns
+    but for their `own` were made for this.
+    """
 
     records: Records
     wanted: Mapping[str, str]
+    own: frozenset[str]
 
     def written(self, rejects: str | None) -> int:
         """How many there are; they are added to the file of rejects, where there is one."""
@@ -316,7 +320,8 @@ class _Lacking:
             or (kind == _TEXT and not row[name].strip())
         )
         reason = f'column "{name}" is {"empty" if isinstance(row[name], str) else "null"}'
-        text = json.dumps(row, ensure_ascii=False, default=str)
+        own = {key: value for key, value in row.items() if key in self.own}
+        text = json.dumps(own, ensure_ascii=False, default=str)
         told = {"file": where, "line": None, "reason": reason, "text": text, "base64": None}
         return json.dumps(told, ensure_ascii=False)
 

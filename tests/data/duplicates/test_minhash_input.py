@@ -29,7 +29,8 @@ from pomona.errors import PomonaError, ResourceError
         (
             {"text": [1]},
             {},
-            'the table: column "text" is int64, not text — name the column with the text',
+            'the table: column "text" holds int64, not text — name a column of strings or of '
+            "conversations, or a template of columns",
         ),
         (
             {"text": ["a"]},

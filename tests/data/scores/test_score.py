@@ -151,7 +151,7 @@ def test_scores_of_text_need_no_model(table: pa.Table, tmp_path: Path) -> None:
         (
             {"text": ["a"]},
             {"chat": True},
-            "chat goes with prompt and completion — give both, or leave chat out",
+            r'chat goes with conversations, and column "text" holds string — give prompt and',
         ),
         (
             {"text": ["a"]},

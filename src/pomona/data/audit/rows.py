@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pomona.data.inputs import Inputs, need_text, opened, values_of
+from pomona.data.inputs import Inputs, opened, values_of, with_texts
 from pomona.errors import PomonaError
 from pomona.records import Input, inputs_of, parallel, rows_by_file, split
 
@@ -53,22 +53,22 @@ class InputRows:
         others: Sequence[str] = (),
         engine: str | None = "native",
     ) -> None:
-        """`texts` must hold strings, `required` may not be null, `others` are read where they
-        exist, by `engine`.
+        """`texts` are as `with_text` takes them, `required` columns or texts may not be null,
+        `others` are read where they exist, by `engine`.
 
-        Raises PomonaError for a missing column and for one in `texts` that holds no strings.
+        Raises PomonaError for a missing column and for one in `texts` that holds no text.
         """
-        self.records = opened(inputs).require(*texts, *required)
-        for name in texts:
-            need_text(self.records, name)
-        self.records = self.records.complete(*required)
+        records = opened(inputs)
+        made, names = with_texts(records, *texts, required=required)
+        self.records = made.select(*records.column_names)
+        self._made = dict(zip(texts, names, strict=True))
         self._required = required
         self.columns = tuple(
             dict.fromkeys(
-                [*texts, *required, *(name for name in others if name in self.records.column_names)]
+                [*texts, *required, *(name for name in others if name in records.column_names)]
             )
         )
-        self._pieces, self._engine = split(self.records), engine
+        self._pieces, self._engine = split(made), engine
         self._counts: list[int] = []
 
     @property
@@ -86,9 +86,12 @@ class InputRows:
         column.
         """
         counts: list[int] = []
-        for piece, batches in parallel(self._pieces, columns or self.columns, self._engine):
+        shown = columns or self.columns
+        read = [self._made.get(name, name) for name in shown]
+        for piece, batches in parallel(self._pieces, read, self._engine):
             count, start = 0, sum(counts)
             for rows in batches:
+                rows = rows.select(read).rename_columns(list(shown))
                 batch = FileRows(piece.where, piece.first + count, start + count, rows)
                 self._check(batch)
                 yield batch

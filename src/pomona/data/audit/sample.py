@@ -73,7 +73,8 @@ def sample_audit(
 
     Args:
         folder: New folder of the audit.
-        column: Column of the text.
+        column: Text of a row: a column of strings or of conversations, a field (meta.text), what a
+            role says (messages.user), or a template of these ("{prompt}\\n{completion}").
         english: Column of the English source, for parallel data.
         by: Column of the groups.
         n: Rows per group.

@@ -55,8 +55,8 @@ def prune_templates(
 
     Args:
         out: File of what is kept.
-        prompt: Column of the prompt.
-        completion: Column of the completion.
+        prompt: Prompt: a column or a template, or what users say (messages.user).
+        completion: Completion, likewise (messages.assistant).
         reviews: Column with the number of reviews.
         min_reviews: Reviews a template needs.
         min_words: Words a completion needs.

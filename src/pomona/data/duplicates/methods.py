@@ -70,7 +70,8 @@ def dedup(
         out: File of what is kept; the card and the evidence are written beside it.
         method: exact, minhash (near-duplicates), substring (strikes long spans that occur
             twice) or semantic (cosine of embeddings).
-        column: Column of the text.
+        column: Text of a row: a column of strings or of conversations, a field (meta.text), what a
+            role says (messages.user), or a template of these ("{prompt}\\n{completion}").
         threshold: Similarity from which two documents are duplicates: Jaccard for minhash
             (0.8), cosine for semantic (0.95).
         n_bands: Bands of the signature; from the threshold when left out.

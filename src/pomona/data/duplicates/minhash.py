@@ -18,10 +18,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pomona.data.duplicates.signed import SHINGLES, DedupOptions, is_whole, save_chunk
+from pomona.data.inputs import with_texts
 from pomona.data.work import noted
 from pomona.errors import PomonaError
 from pomona.files import write_json
-from pomona.records import Piece, Records, rows_by_file, spread
+from pomona.records import Piece, Records, rows_by_file, spread, with_text
 from pomona.shingles import ascii_rows, composed, fingerprints, hash_functions, sign
 from pomona.text import strings, tables
 from pomona.workspace import Workspace, disk_guard
@@ -69,14 +70,7 @@ def check_columns(records: Records, options: DedupOptions) -> Records:
     """The records, if they have what is asked for. Raises PomonaError when a column is missing or
     of the wrong type.
     """
-    records.require(options.column)
-    kind, where = records.schema.field(options.column).type, records.source.where
-    if not (pa.types.is_string(kind) or pa.types.is_null(kind)):
-        raise PomonaError(
-            f'column "{options.column}" is {kind}, not text',
-            where=where,
-            remedy="name the column with the text",
-        )
+    names, where = records.column_names, records.source.where
     if options.score:
         kind = records.require(options.score).schema.field(options.score).type
         if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
@@ -85,11 +79,13 @@ def check_columns(records: Records, options: DedupOptions) -> Records:
                 where=where,
                 remedy="name a column with scores",
             )
-    return records.complete(options.column, *([options.score] if options.score else []))
+    made, _ = with_texts(records, options.column, required=[*filter(None, [options.score])])
+    return made.select(*names)
 
 
 def _chunks(records: Records, options: DedupOptions, rows: int) -> Iterator[pa.RecordBatch]:
-    columns = [options.column] + ([options.score] if options.score else [])
+    records, name = with_text(records, options.column)
+    columns = [name] + ([options.score] if options.score else [])
     for batch in _batches(records.select(*columns), rows):
         sizes = np.cumsum(
             pc.fill_null(

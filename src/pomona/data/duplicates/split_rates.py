@@ -87,7 +87,8 @@ def rates(
     Args:
         train: Training files.
         valid: Validation files.
-        column: Column of the text.
+        column: Text of a row: a column of strings or of conversations, a field (meta.text), what a
+            role says (messages.user), or a template of these ("{prompt}\\n{completion}").
         threshold: Jaccard similarity from which two documents are duplicates.
     """
     options = options_of(

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pomona.data.inputs import Inputs, need_text, opened
+from pomona.data.inputs import Inputs, opened, with_texts
 from pomona.errors import PomonaError
 from pomona.records import (
     Input,
@@ -24,6 +24,7 @@ from pomona.records import (
     rows_by_file,
     split,
     spread,
+    usual_texts,
 )
 
 
@@ -86,7 +87,7 @@ def scan(
     for a table without rows.
     """
     engine, records = check_engine(engine), opened(inputs)
-    texts = _texts(records) if size == "bytes" else ()
+    shown = records.column_names
     named = [
         name
         for name in (score, group, None if size in ("rows", "bytes") else size)
@@ -96,11 +97,14 @@ def scan(
     for name in named:
         if name != group:
             _need_numbers(records, name)
-    records = records.complete(*dict.fromkeys([*named, *texts]))
-    columns = list(dict.fromkeys([*named, *texts])) or records.column_names[:1]
+    wanted = _texts(records) if size == "bytes" else ()
+    records, texts = with_texts(records, *wanted, required=named)
+    columns = list(dict.fromkeys([*named, *texts])) or shown[:1]
     pieces = split(records)
     jobs = [
-        _Look(replace(piece, records=piece.records.select(*columns)), score, group, size, texts)
+        _Look(
+            replace(piece, records=piece.records.select(*columns)), score, group, size, tuple(texts)
+        )
         for piece in pieces
     ]
     seen = list(spread(_look, jobs, engine))
@@ -117,8 +121,8 @@ def scan(
         else pa.chunked_array([part.labels for part in seen]).unify_dictionaries().combine_chunks()
     )
     return Scan(
-        records,
-        tuple(pieces),
+        records.select(*shown),
+        tuple(replace(piece, records=piece.records.select(*shown)) for piece in pieces),
         tuple(counts),
         engine,
         inputs_of(rows_by_file(pieces, counts)),
@@ -155,10 +159,13 @@ def row_name(where: str, row: int) -> str:
 def _texts(records: Records) -> tuple[str, ...]:
     for wanted in (("text",), ("prompt", "completion")):
         if set(wanted) <= set(records.column_names):
-            for name in wanted:
-                need_text(records, name, 'name a column of sizes, or use size "rows"')
             return wanted
-    message = 'size "bytes" needs the column "text", or "prompt" and "completion"'
+    usual = usual_texts(records.schema)
+    if len(usual) == 1:
+        return (usual[0],)
+    message = 'size "bytes" needs the column "text", "prompt" and "completion", or conversations'
+    if usual:
+        message = f'size "bytes" may be of {" or ".join(map(repr, usual))}'
     raise PomonaError(
         message, where=records.source.where, remedy='name a column of sizes, or use size "rows"'
     )

@@ -4,6 +4,7 @@ for, the passes that gives, and the folder of what is done.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -18,18 +19,20 @@ from pomona.data.inputs import values_of
 from pomona.data.scores.registry import Chosen
 from pomona.errors import PomonaError
 from pomona.files import atomic_file
-from pomona.records import Records
+from pomona.records import Records, is_chat, last_answer, with_text
 from pomona.tasks import fields_of
 from pomona.workspace import Lock, Workspace, disk_guard
 
+Messages = list[dict[str, Any]]
 CHUNK_ROWS = 1024
 CHUNK_CHARACTERS = 4 << 20
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a row's text is: in `column`, or in `prompt` and `completion`, each a column or a
-    template such as `"<|{lang}|>{english}"`.
+    """Where a row's text is: in `column`, or in `prompt` and `completion`, each as `with_text`
+    takes it, such as `"<|{lang}|>{english}"`. With `chat` and without these two, `column` has
+    conversations, of which the last answer is scored.
     """
 
     column: str
@@ -37,6 +40,7 @@ class Layout:
     completion: str | None
     lang: str | None
     group: str | None
+    chat: bool = False
 
     def columns(self, records: Records) -> list[str]:
         """The columns that are read. Raises PomonaError when one is missing, or only one of prompt
@@ -56,13 +60,44 @@ class Layout:
         records.require(*names)
         return names
 
+    @property
+    def of_chats(self) -> bool:
+        """Whether answers in conversations are scored."""
+        return self.chat and self.completion is None
+
     def complete(self, records: Records) -> Records:
         """The records with a value in all columns and something to score, where such are left out
-        that lack one. Raises PomonaError as `columns` does.
+        that lack one. Raises PomonaError when a column is missing or holds no text, or only one of
+        prompt and completion is given.
         """
-        text = self.column if self.completion is None else self.completion
-        texts = [text] if text in records.column_names else []
-        return records.complete(*self.columns(records), texts=texts)
+        if (self.prompt is None) != (self.completion is None):
+            raise PomonaError(
+                "prompt and completion go together", remedy="give both, or neither and a column"
+            )
+        others = [name for name in (self.lang, self.group) if name]
+        if self.of_chats:
+            kind = records.require(self.column).schema.field(self.column).type
+            if not is_chat(kind):
+                raise PomonaError(
+                    f'chat goes with conversations, and column "{self.column}" holds {kind}',
+                    where=records.source.where,
+                    remedy="give prompt and completion, or leave chat out",
+                )
+            made, text = with_text(records, f"{self.column}.assistant", first=1)
+            return made.complete(*others, texts=[text]).select(*records.column_names)
+        made, text, prompt = self.made(records)
+        made = made.complete(*others, *filter(None, [prompt]), texts=[text])
+        return made.select(*records.column_names)
+
+    def made(self, records: Records) -> tuple[Records, str, str | None]:
+        """The records with their texts, and the columns of what is scored and of the prompts."""
+        prompt = self.prompt
+        if self.completion is None:
+            return *with_text(records, self.column, first=1), None
+        assert prompt is not None
+        records, text = _with_part(records, self.completion)
+        records, prompt = _with_part(records, prompt)
+        return records, text, prompt
 
 
 @dataclass(frozen=True)
@@ -74,7 +109,7 @@ class ChunkRows:
     source: str
     first: int
     texts: list[str]
-    prompts: list[str] | None
+    prompts: list[str] | list[Messages] | None
     langs: list[str] | None
     groups: list[str] | None
 
@@ -107,7 +142,7 @@ def survey(records: Records, layout: Layout, source: str) -> Survey:
         sizes.append(len(rows))
         for values in (rows.texts, rows.prompts, rows.langs, rows.groups):
             for value in values or ():
-                data = value.encode()
+                data = _spelt(value).encode()
                 digest.update(len(data).to_bytes(8, "little") + data)
         for group in rows.groups or ():
             groups[group] = groups.get(group, 0) + 1
@@ -122,12 +157,16 @@ def chunks(records: Records, layout: Layout, source: str) -> Iterator[ChunkRows]
     """Chunks of at most CHUNK_ROWS rows and, but for a single long row, CHUNK_CHARACTERS
     characters, in order.
     """
-    columns, done = layout.columns(records), 0
+    text, prompt, done = layout.column, None, 0
+    if not layout.of_chats:
+        records, text, prompt = layout.made(records)
+    columns = filter(None, (text, prompt, layout.lang, layout.group))
     for batch in records.select(*columns).batches(CHUNK_ROWS):
-        rows = _filled(batch, layout, source, done + 1)
+        rows = _filled(batch, layout, (text, prompt), source, done + 1)
         start = held = 0
         for index in range(len(rows)):
-            size = len(rows.texts[index]) + (len(rows.prompts[index]) if rows.prompts else 0)
+            size = len(rows.texts[index])
+            size += len(_spelt(rows.prompts[index])) if rows.prompts else 0
             if index > start and held + size > CHUNK_CHARACTERS:
                 yield _part(rows, start, index)
                 start, held = index, 0
@@ -141,7 +180,26 @@ def columns_in(part: str, records: Records) -> set[str]:
     return {part} if part in records.column_names else fields_of(part)
 
 
-def _filled(batch: pa.RecordBatch, layout: Layout, source: str, first: int) -> ChunkRows:
+def _with_part(records: Records, part: str) -> tuple[Records, str]:
+    """The records with what is scored or prompts: a column of any values that are no lists, or a
+    text.
+    """
+    if part in records.column_names and not pa.types.is_nested(records.schema.field(part).type):
+        return records, part
+    return with_text(records, part, scalars=True, first=1)
+
+
+def _spelt(prompt: str | Messages) -> str:
+    return prompt if isinstance(prompt, str) else json.dumps(prompt, ensure_ascii=False)
+
+
+def _filled(
+    batch: pa.RecordBatch,
+    layout: Layout,
+    parts: tuple[str, str | None],
+    source: str,
+    first: int,
+) -> ChunkRows:
     values = {name: values_of(batch.column(name)) for name in batch.schema.names}
     for name, cells in values.items():
         if None in cells:
@@ -155,30 +213,25 @@ def _filled(batch: pa.RecordBatch, layout: Layout, source: str, first: int) -> C
     def column(name: str | None) -> list[str] | None:
         return None if name is None else [str(value) for value in values[name]]
 
-    def filled(part: str) -> list[str]:
-        if part in values:
-            return [str(value) for value in values[part]]
-        names = sorted(fields_of(part))
-        return [
-            part.format_map(dict(zip(names, row, strict=True)))
-            for row in zip(*(values[name] for name in names), strict=True)
-        ]
-
-    texts = filled(layout.column if layout.completion is None else layout.completion)
+    if layout.of_chats:
+        answers = [last_answer(chat) for chat in values[layout.column]]
+        texts, prompts = [answer for _, answer in answers], [before for before, _ in answers]
+    else:
+        texts, prompts = column(parts[0]) or [], column(parts[1])
     for index, text in enumerate(texts):
         if not text.strip():
             what = "the text" if layout.completion is None else "the completion"
+            what = "the assistant's last message" if layout.of_chats else what
             raise PomonaError(
                 f"{what} is empty",
                 where=f"{source}, row {first + index}",
                 remedy='fill the value or drop the row (on-error "drop")',
             )
-    prompts = None if layout.prompt is None else filled(layout.prompt)
     return ChunkRows(source, first, texts, prompts, column(layout.lang), column(layout.group))
 
 
 def _part(rows: ChunkRows, start: int, stop: int) -> ChunkRows:
-    def cut(values: Sequence[str] | None) -> list[str] | None:
+    def cut(values: Sequence[Any] | None) -> list[Any] | None:
         return None if values is None else list(values[start:stop])
 
     return ChunkRows(

@@ -149,11 +149,8 @@ def prepare(
         raise PomonaError(
             "a model is named twice", where="models", remedy="name each checkpoint once"
         )
-    if options["chat"] and layout.completion is None:
-        raise PomonaError(
-            "chat goes with prompt and completion", remedy="give both, or leave chat out"
-        )
-    if options["packed"] and (layout.completion is not None or "vog" in chosen.names):
+    paired = layout.completion is not None or layout.of_chats
+    if options["packed"] and (paired or "vog" in chosen.names):
         raise PomonaError(
             "packed goes with a text column and not with vog",
             remedy="leave packed out, or give column alone",

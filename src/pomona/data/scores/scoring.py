@@ -273,12 +273,13 @@ def score(
 
     A row's text is `column`; or, with `prompt` and `completion` (columns or templates such as
     `"<|{lang}|>{english}<|to|>"`), the completion with its end token given the prompt; with `chat`
-    the prompt is one user message in each model's chat template. `models` are URIs of
-    `pomona.models.load`, checkpoints from early to late. A text longer than `context` (default: the
-    model's) is scored in windows without overlap, each token once. `packed` instead scores full
-    contexts of texts end to end, and a row gets the token-weighted mean of its contexts; packing
-    starts anew every 1,024 rows or 4 MiB. What a row is too short for is null (and counted in the
-    card).
+    the prompt is one user message in each model's chat template. With `chat` and a column of
+    conversations it is the last answer of the assistant given what was said before.
+    `models` are URIs of `pomona.models.load`, checkpoints from early to late. A text longer than
+    `context` (default: the model's) is scored in windows without overlap, each token once. `packed`
+    instead scores full contexts of texts end to end, and a row gets the token-weighted mean of its
+    contexts; packing starts anew every 1,024 rows or 4 MiB. What a row is too short for is null
+    (and counted in the card).
 
     scores: `perplexity` = exp(mean -ln p) and `memorization` (the share of `memorize[1]` tokens
         that greedy generation from the `memorize[0]` tokens before repeats; of a pair the
@@ -307,12 +308,14 @@ def score(
             language, or a score of another package.
         models: URIs of the models that score; checkpoints from early to late for scores
             over time.
-        column: Column of the text.
+        column: Text of a row: a column of strings or of conversations, a field (meta.text), what a
+            role says (messages.user), or a template of these ("{prompt}\\n{completion}").
         prompt: Column or template of the prompt, when examples are pairs.
         completion: Column or template of the completion, whose tokens alone are scored.
         lang: Column of the language, for the score language.
         group: Column within which vog is standardised.
-        chat: Prompts become user messages in the model's chat template.
+        chat: Prompts become user messages in the model's chat template; of conversations the
+            last answer is scored, in the template, given the messages before it.
         packed: Score full contexts of texts end to end.
         context: Tokens of a window; the model's when left out.
         length_bins: Rank cat_var and cat_diff among rows of like length, in this many bins.
@@ -334,7 +337,8 @@ def score(
         "memorize": list(memorize),
     }
     options |= {"length_bins": length_bins, "dtype": dtype, "seed": seed}
-    layout = Layout(column, prompt, completion, lang if "language" in scores else None, group)
+    claimed = lang if "language" in scores else None
+    layout = Layout(column, prompt, completion, claimed, group, chat)
     records, source = opened(inputs)
     records, chosen = layout.complete(records), choose(scores, tuple(models))
     machine = {"device": device, "memory": memory}

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -183,8 +183,24 @@ def _packed(
     )
 
 
+def _prompt_ids(codec: Codec, rows: ChunkRows, prompts: Sequence[Any]) -> list[list[int]]:
+    """The tokens of each prompt. Raises PomonaError naming the row whose messages the chat template
+    refuses.
+    """
+    if all(isinstance(prompt, str) for prompt in prompts):
+        return codec.prompts(prompts)
+    done: list[list[int]] = []
+    for index, prompt in enumerate(prompts):
+        try:
+            done += codec.prompts([prompt])
+        except PomonaError as error:
+            where, remedy = rows.where(index), error.remedy
+            raise PomonaError(error.message, where=where, remedy=remedy) from error
+    return done
+
+
 def _pairs(
-    codec: Codec, rows: ChunkRows, prompts: list[str], context: int, new: int, start: int | None
+    codec: Codec, rows: ChunkRows, prompts: Sequence[Any], context: int, new: int, start: int | None
 ) -> Encoded:
     if start is None and not codec.chat and "" in prompts:
         message = (
@@ -198,7 +214,7 @@ def _pairs(
         )
     end = np.array([] if codec.end is None else [codec.end], np.int32)
     before, after = (
-        codec.prompts(prompts),
+        _prompt_ids(codec, rows, prompts),
         [np.concatenate([text, end]) for text in token_ids(codec, rows.texts)],
     )
     units: list[Unit] = []

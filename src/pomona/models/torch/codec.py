@@ -19,6 +19,7 @@ from pomona.errors import PomonaError, reason_of
 from pomona.models.request import Request, content_of, last_user, wrong_request
 from pomona.models.torch.network import embedding_table, quiet
 
+Messages = Sequence[Mapping[str, Any]]
 _CUT = "\ufffd"  # what stands for a character of which bytes are missing
 _LONGEST = 4  # tokens that a character can be spread over, a byte each
 
@@ -55,13 +56,15 @@ class Codec:
         own = self.tokenizer.eos_token_id
         self.end: int | None = own if own in self.stops or not self.stops else self.stops[0]
 
-    def prompts(self, texts: Sequence[str]) -> list[list[int]]:
+    def prompts(self, texts: Sequence[str | Messages]) -> list[list[int]]:
         """Token ids of each prompt, never empty: a prompt without tokens becomes the start token,
-        or a PomonaError when there is none.
+        or a PomonaError when there is none. In a chat template a prompt may be messages.
         """
-        if self.chat:
-            texts = [self._rendered(text) for text in texts]
-        return self.plain(texts, special=not self.chat)
+        written = [
+            self._rendered(text) if self.chat or not isinstance(text, str) else text
+            for text in texts
+        ]
+        return self.plain(written, special=not self.chat)
 
     def plain(self, texts: Sequence[str], *, special: bool = True) -> list[list[int]]:
         """As `prompts`, but no chat template touches them."""
@@ -109,11 +112,15 @@ class Codec:
             ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
 
-    def _rendered(self, prompt: str) -> str:
-        message = [{"role": "user", "content": prompt}]
-        return self.tokenizer.apply_chat_template(
-            message, tokenize=False, add_generation_prompt=True
-        )
+    def _rendered(self, prompt: str | Messages) -> str:
+        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        try:
+            return self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True
+            )
+        except (TemplateError, ValueError, TypeError) as error:
+            message = f"the model's chat template refuses the messages: {reason_of(error)}"
+            raise PomonaError(message, remedy="check roles and their order") from error
 
     def encode(self, texts: Sequence[str], *, special: bool) -> list[list[int]]:
         """Token ids of each text as it stands, none for an empty one."""
