@@ -128,6 +128,8 @@ ADAPTER = {
     "alpha_pattern": {"q": 2},
     "rank_pattern": {},
     "trainable_token_indices": [1],
+    "init_lora_weights": "pissa",
+    "target_parameters": ["experts.up"],
 }
 MERGEKIT = """merge_method: ties
 base_model: a
@@ -525,7 +527,8 @@ def readers() -> dict[str, Reader]:
     from pomona.documents import parse_json
     from pomona.markers import Taxonomy, Trained, read_trained
     from pomona.merge import plan_merge
-    from pomona.merge.preparing.adapters import adapted, read_adapter
+    from pomona.merge.preparing.adapter_files import read_adapter
+    from pomona.merge.preparing.adapters import adapted
     from pomona.merge.preparing.tokenizer import extended, read_tokenizer, union
     from pomona.merge.reading.sections import read_recipe
     from pomona.models import load
@@ -557,7 +560,7 @@ def readers() -> dict[str, Reader]:
             extended(other, {"new": None})
 
     def laid(folder: Path) -> None:
-        made, _, _ = adapted(View.of(folder / "a"), read_adapter(folder / "c"))
+        made = adapted(View.of(folder / "a"), read_adapter(folder / "c")).made
         for tensor in made.values():
             for _ in tensor.blocks():
                 pass

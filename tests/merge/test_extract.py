@@ -10,7 +10,8 @@ from safetensors.numpy import load_file, save_file
 
 from pomona.errors import PomonaError
 from pomona.merge.extract import Extraction, extract_adapter
-from pomona.merge.preparing.adapters import adapted, read_adapter
+from pomona.merge.preparing.adapter_files import read_adapter
+from pomona.merge.preparing.adapters import adapted
 from pomona.models.tensors import View, keep, stored_array
 
 UP, NORM, EMBED = (
@@ -35,8 +36,8 @@ def checkpoint(folder: Path, tensors: dict[str, np.ndarray], **config: Any) -> P
 
 def applied(base: Path, adapter: Path, work: Path, *, tied: bool = False) -> dict[str, np.ndarray]:
     view = View.of(base)
-    made, taken, _ = adapted(view, read_adapter(adapter), tied=tied)
-    result = view.with_tensors({**taken, **keep(work, made, dry_run=False)})
+    laid = adapted(view, read_adapter(adapter), tied=tied)
+    result = view.with_tensors({**laid.taken, **keep(work, laid.made, dry_run=False)})
     return {name: stored_array(result.tensors[name]) for name in result.names}
 
 

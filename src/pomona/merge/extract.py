@@ -21,6 +21,7 @@ from pomona.files import check_ours, check_outputs
 from pomona.merge.planning.checking import same_bytes
 from pomona.merge.planning.models import Opened, locate_model
 from pomona.merge.preparing.keymap import ties_in
+from pomona.merge.preparing.low_rank import truncated
 from pomona.models import read_config
 from pomona.models.tensors import (
     FLOATS,
@@ -39,7 +40,6 @@ from pomona.models.tensors import (
 from pomona.workspace import refuse_changed, stamp
 
 _KIND = "an adapter"
-_NOISE = 1e-6  # singular values below this part of the largest are rounding
 
 
 @dataclass(frozen=True)
@@ -258,27 +258,6 @@ def _differ(name: str, first: Stored, second: Stored) -> bool:
                 raise PomonaError(message, where=stored.folder, remedy=remedy)
         differ = differ or not np.array_equal(mine, theirs)
     return differ
-
-
-def truncated(
-    change: NDArray[np.float32], choose: Callable[[NDArray[np.float64]], int]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """A (rank × inputs), B (outputs × rank) and the relative error of B·A for `change` (outputs ×
-    inputs).
-
-    choose: the rank, given the singular values, largest first. They come from the Gram matrix of
-        the shorter side in float64.
-    """
-    tall = change.shape[0] > change.shape[1]
-    matrix = (change.T if tall else change).astype(np.float64)
-    squares, vectors = np.linalg.eigh(matrix @ matrix.T)
-    values = np.sqrt(np.maximum(squares[::-1], 0))
-    kept = min(choose(values), int((values > _NOISE * values[0]).sum()))
-    left = vectors[:, ::-1][:, :kept]
-    roots = np.sqrt(values[:kept])
-    outer, inner = left * roots, (left / roots).T @ matrix
-    error = float(np.sqrt(max(0.0, 1 - np.square(values[:kept]).sum() / np.square(values).sum())))
-    return (outer.T, inner.T, error) if tall else (inner, outer, error)
 
 
 def _rank(values: NDArray[np.float64], rank: int | None, energy: float | None) -> int:

@@ -9,7 +9,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from pomona.errors import PomonaError
-from pomona.merge.preparing.adapters import adapted, read_adapter
+from pomona.merge.preparing.adapter_files import read_adapter
+from pomona.merge.preparing.adapters import adapted
 from pomona.models.tensors import View, keep, stored_array
 
 Q = "model.layers.0.self_attn.q_proj"
@@ -45,8 +46,8 @@ def adapter(folder: Path, tensors: dict[str, np.ndarray], **config: Any) -> Path
 def merged(
     view: View, folder: Path, tmp_path: Path, *, tied: bool = False
 ) -> dict[str, np.ndarray]:
-    made, taken, _ = adapted(view, read_adapter(folder), tied=tied)
-    result = view.with_tensors({**taken, **keep(tmp_path / "made", made, dry_run=False)})
+    laid = adapted(view, read_adapter(folder), tied=tied)
+    result = view.with_tensors({**laid.taken, **keep(tmp_path / "made", laid.made, dry_run=False)})
     return {name: stored_array(result.tensors[name]) for name in result.names}
 
 
@@ -163,15 +164,6 @@ def test_a_saved_head_that_is_the_embedding_is_no_error_in_a_tied_model(tmp_path
     view, new = checkpoint(tmp_path / "base", {f"{E}.weight": draw(7, 4)}), draw(7, 4, seed=1)
     folder = adapter(tmp_path / "lora", {f"{E}.weight": new, "lm_head.weight": new})
     assert np.array_equal(merged(view, folder, tmp_path, tied=True)[f"{E}.weight"], new)
-    other = adapter(tmp_path / "other", {f"{E}.weight": new, "lm_head.weight": draw(7, 4, seed=2)})
-    with pytest.raises(
-        PomonaError,
-        match=(
-            r"has an lm_head of its own, but the model's is its input embedding — save the "
-            r"model untied"
-        ),
-    ):
-        merged(view, other, tmp_path, tied=True)
 
 
 def test_biases_are_replaced_or_added_to(tmp_path: Path) -> None:
@@ -214,7 +206,7 @@ def test_a_dry_run_knows_shapes_and_writes_nothing(tmp_path: Path) -> None:
     folder = adapter(
         tmp_path / "lora", {f"{Q}.lora_A.weight": draw(3, 4), f"{Q}.lora_B.weight": draw(5, 3)}
     )
-    made, _, _ = adapted(view, read_adapter(folder))
+    made = adapted(view, read_adapter(folder)).made
     assert view.with_tensors(keep(tmp_path / "made", made, dry_run=True)).info(f"{Q}.weight") == (
         "F32",
         (5, 4),
@@ -227,18 +219,30 @@ def test_a_dry_run_knows_shapes_and_writes_nothing(tmp_path: Path) -> None:
     [
         ({"peft_type": "LOHA"}, "is an adapter of type LOHA — only LORA is supported"),
         (
-            {"target_parameters": ["x"]},
+            {"layer_replication": [[0, 2]]},
             (
-                'uses "target_parameters", which is not supported — merge it with PEFT and name '
+                'uses "layer_replication", which is not supported — merge it with PEFT and name '
                 "the merged folder"
             ),
         ),
         (
-            {"init_lora_weights": "pissa"},
+            {"alora_invocation_tokens": [5]},
+            "no weights are equal to it, since it acts on some tokens only: serve it as an adapter",
+        ),
+        (
+            {"init_lora_weights": "pissa_niter_4"},
             (
-                "was started by pissa, which changes the base's weights too — save it with "
-                "path_initial_model"
+                "was started by pissa_niter_4, which takes a part out of the base that is drawn at "
+                "random — save it with path_initial_model_for_weight_conversion; or name the "
+                "changed base that it was trained on, and set init_lora_weights to true"
             ),
+        ),
+        ({"init_lora_weights": "corda"}, "takes a part out of the base that depends on data"),
+        ({"init_lora_weights": "loftq"}, "is trained on a base that it has rounded"),
+        ({"init_lora_weights": ["x"]}, "was started by ['x'], which is not known"),
+        (
+            {"target_parameters": "x"},
+            '"target_parameters" is x, and must be names of parameters — copy the adapter again',
         ),
     ],
 )
@@ -313,7 +317,7 @@ def test_an_alpha_of_zero_is_zero(
     file = folder / "adapter_config.json"
     config = {**json.loads(file.read_text()), **settings}
     file.write_text(json.dumps({key: value for key, value in config.items() if value is not ...}))
-    _, _, notes = adapted(view, read_adapter(folder))
+    notes = adapted(view, read_adapter(folder)).notes
     assert [note.removeprefix(f"{folder} ") for note in notes] == ([says] if says else [])
     wanted = draw(4, 4) + np.float32(scale) * (b @ a)
     np.testing.assert_allclose(merged(view, folder, tmp_path)[f"{Q}.weight"], wanted, rtol=1e-5)
@@ -356,3 +360,107 @@ def test_a_configuration_that_is_none_is_named(tmp_path: Path, text: str) -> Non
     (folder / "adapter_config.json").write_text(text)
     with pytest.raises(PomonaError, match=r"lora/adapter_config\.json: is not "):
         read_adapter(folder)
+
+
+@pytest.mark.parametrize("start", ["pissa", "OLoRA"])
+@pytest.mark.parametrize("flipped", [False, True])
+def test_what_the_start_took_out_of_the_base_is_taken_out(
+    tmp_path: Path, start: str, flipped: bool
+) -> None:
+    w, a, b = draw(5, 4), draw(3, 4, seed=1), draw(5, 3, seed=2)
+    base = np.ascontiguousarray(w.T) if flipped else w
+    parts = {f"{Q}.lora_A.weight": a, f"{Q}.lora_B.weight": b}
+    folder = adapter(tmp_path / "lora", parts, init_lora_weights=start, fan_in_fan_out=flipped)
+    out = merged(checkpoint(tmp_path / "base", {f"{Q}.weight": base}), folder, tmp_path)
+    exact = w.astype(np.float64)
+    if start == "pissa":
+        u, s, v = np.linalg.svd(exact)
+        taken = (u[:, :3] * s[:3]) @ v[:3]
+    else:
+        q, r = np.linalg.qr(exact)
+        taken = 2 * q[:, :3] @ r[:3]
+    got = out[f"{Q}.weight"].T if flipped else out[f"{Q}.weight"]
+    np.testing.assert_allclose(got, exact - taken + 2 * b @ a, rtol=1e-5, atol=1e-5)
+
+
+RESIZED = {f"{Q}.lora_A.weight": draw(3, 4), f"{Q}.lora_B.weight": draw(4, 3)}
+
+
+def test_another_vocabulary_comes_from_the_adapter(tmp_path: Path) -> None:
+    base = {f"{E}.weight": draw(7, 4), "lm_head.weight": draw(7, 4), f"{Q}.weight": draw(4, 4)}
+    view = checkpoint(tmp_path / "base", base)
+    rows = {f"{E}.weight": draw(9, 4, seed=1), "lm_head.weight": draw(9, 4, seed=2)}
+    folder = adapter(tmp_path / "lora", {**RESIZED, **rows})
+    laid = adapted(view, read_adapter(folder))
+    assert laid.rows == 9
+    assert not laid.untied
+    assert laid.notes == [
+        f"{folder} was trained with 9 rows of the vocabulary where the model has 7: the result has 9"
+    ]
+    out = merged(view, folder, tmp_path)
+    assert all(np.array_equal(out[name], value) for name, value in rows.items())
+    half = adapter(tmp_path / "half", {**RESIZED, f"{E}.weight": draw(9, 4)})
+    message = (
+        'makes "lm_head.weight" 7 rows and "model.embed_tokens.weight" 9 — save both with it, such '
+        "as by modules_to_save: [embed_tokens, lm_head]"
+    )
+    with pytest.raises(PomonaError) as error:
+        adapted(view, read_adapter(half))
+    assert message in str(error.value)
+
+
+def test_trained_tokens_of_another_vocabulary_replace_their_rows(tmp_path: Path) -> None:
+    view, grown, new = checkpoint(tmp_path / "base", {f"{E}.weight": draw(7, 4)}), draw(9, 4), 2
+    token = "token_adapter.trainable_tokens_delta"
+    parts = {
+        f"{module}.{part}": value
+        for module in (E, "lm_head")
+        for part, value in {"token_adapter.base_layer.weight": grown, token: draw(new, 4)}.items()
+    }
+    folder = adapter(tmp_path / "lora", parts, trainable_token_indices=[8, 1])
+    laid = adapted(view, read_adapter(folder), tied=True)
+    assert (laid.rows, laid.untied, list(laid.made)) == (9, False, [f"{E}.weight"])
+    expected = grown.copy()
+    expected[[8, 1]] = draw(new, 4)
+    assert np.array_equal(merged(view, folder, tmp_path, tied=True)[f"{E}.weight"], expected)
+
+
+TRAINED = {
+    "head": {"lm_head.weight": draw(7, 4, seed=3)},
+    "both": {"lm_head.weight": draw(7, 4, seed=3), f"{E}.weight": draw(7, 4, seed=4)},
+    "embedding": {f"{E}.weight": draw(7, 4, seed=4)},
+    "lora of the head": {"lm_head.lora_A.weight": draw(3, 4), "lm_head.lora_B.weight": draw(7, 3)},
+    "lora of the embedding": {
+        f"{E}.lora_embedding_A": draw(3, 7),
+        f"{E}.lora_embedding_B": draw(4, 3),
+    },
+}
+
+
+@pytest.mark.parametrize("trained", TRAINED)
+def test_what_is_trained_apart_in_a_tied_model_stands_apart(tmp_path: Path, trained: str) -> None:
+    w, parts = draw(7, 4), TRAINED[trained]
+    view = checkpoint(tmp_path / "base", {f"{E}.weight": w})
+    folder = adapter(tmp_path / "lora", parts)
+    assert adapted(view, read_adapter(folder), tied=True).untied
+    out = merged(view, folder, tmp_path, tied=True)
+    head = embedding = w
+    if trained == "lora of the head":
+        head = w + 2 * parts["lm_head.lora_B.weight"] @ parts["lm_head.lora_A.weight"]
+    elif trained == "lora of the embedding":
+        b, a = parts[f"{E}.lora_embedding_B"], parts[f"{E}.lora_embedding_A"]
+        embedding = w + 2 * (b @ a).T
+    np.testing.assert_allclose(out["lm_head.weight"], parts.get("lm_head.weight", head), rtol=1e-5)
+    np.testing.assert_allclose(
+        out[f"{E}.weight"], parts.get(f"{E}.weight", embedding), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_what_is_kept_tied_stays_tied(tmp_path: Path) -> None:
+    parts = {**TRAINED["lora of the head"], **TRAINED["lora of the embedding"]}
+    view = checkpoint(tmp_path / "base", {f"{E}.weight": draw(7, 4)})
+    for number, chosen in enumerate((parts, TRAINED["embedding"])):
+        folder = adapter(tmp_path / f"{number}", chosen, ensure_weight_tying=True)
+        laid = adapted(view, read_adapter(folder), tied=True)
+        assert not laid.untied
+        assert [*laid.made, *laid.taken] == [f"{E}.weight"]

@@ -93,6 +93,43 @@ def test_an_adapter_changes_its_tensors_only(tmp_path: Path) -> None:
     assert prepared.written == 6 * 4 * 4
 
 
+def test_an_adapter_with_more_tokens_brings_its_tokenizer(tmp_path: Path) -> None:
+    base, folder = model(tmp_path / "m", [*"abc"], 3), lora(tmp_path / "l")
+    parts = load_file(folder / "adapter_model.safetensors")
+    grown = {f"base_model.model.{name}": draw(4, 4, seed=9) for name in (EMBED, HEAD)}
+    save_file({**parts, **grown}, folder / "adapter_model.safetensors")
+    (folder / "tokenizer.json").write_text(words([*"abcd"]))
+    name = f"{base}+{folder}"
+    recipe: dict[str, Any] = {"merge_method": "passthrough", "models": [{"model": name}]}
+    merge(recipe, tmp_path / "alone", report=False)
+    assert json.loads((tmp_path / "alone/config.json").read_text())["vocab_size"] == 4
+    assert "d" in (tmp_path / "alone/tokenizer.json").read_text()
+    both = [{"model": each, "parameters": {"weight": 0.5}} for each in (str(base), name)]
+    recipe = {"merge_method": "linear", "models": both}
+    with pytest.raises(PomonaError, match=r"is \[4, 4\] in .* tokenizer_source: union"):
+        merge(recipe, tmp_path / "no", report=False)
+    merge({**recipe, "tokenizer_source": "union"}, tmp_path / "both", report=False)
+    out = load_file(tmp_path / "both/model.safetensors")[EMBED]
+    np.testing.assert_allclose(out[3], draw(4, 4, seed=9)[3], rtol=1e-6)
+    start = load_file(base / "model.safetensors")[EMBED]
+    np.testing.assert_allclose(out[:3], (start + draw(4, 4, seed=9)[:3]) / 2, rtol=1e-6)
+
+
+def test_a_head_that_an_adapter_has_trained_stands_in_the_result(tmp_path: Path) -> None:
+    base, folder = model(tmp_path / "m", None, 3, tied=True), lora(tmp_path / "l")
+    parts = load_file(folder / "adapter_model.safetensors")
+    parts[f"base_model.model.{HEAD}"] = draw(3, 4, seed=9)
+    save_file(parts, folder / "adapter_model.safetensors")
+    both = [
+        {"model": each, "parameters": {"weight": 0.5}} for each in (str(base), f"{base}+{folder}")
+    ]
+    merge({"merge_method": "linear", "models": both}, tmp_path / "out", report=False)
+    assert json.loads((tmp_path / "out/config.json").read_text())["tie_word_embeddings"] is False
+    out, start = load_file(tmp_path / "out/model.safetensors"), draw(3, 4)
+    np.testing.assert_allclose(out[HEAD], (start + draw(3, 4, seed=9)) / 2, rtol=1e-6)
+    assert np.array_equal(out[EMBED], start)
+
+
 def test_a_dry_run_says_the_same_and_writes_nothing(tmp_path: Path) -> None:
     one, two = model(tmp_path / "1", [*"abc"], 3), model(tmp_path / "2", [*"cbxy"], 4, seed=1)
     sources = {"1": ModelSource(one, lora(tmp_path / "l")), "2": ModelSource(two)}

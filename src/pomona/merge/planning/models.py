@@ -124,8 +124,10 @@ class Opened:
         return ties(self.config)
 
 
-def open_model(ref: ModelRef, view: View) -> Opened:
-    """Read config.json and name the tensors. Raises PomonaError when there is no config."""
+def open_model(ref: ModelRef, view: View, changes: Mapping[str, Any] | None = None) -> Opened:
+    """Read config.json, with `changes` by dotted key, and name the tensors. Raises PomonaError when
+    there is no config.
+    """
     path = view.folder / "config.json"
     if not path.is_file():
         raise PomonaError(
@@ -140,8 +142,18 @@ def open_model(ref: ModelRef, view: View) -> Opened:
     config = read_config(view.folder)
     if ref.architecture:
         config["architectures"] = [ref.architecture]
+    for key, value in (changes or {}).items():
+        set_entry(config, key, value)
     names = {canonical(name, config): stored for name, stored in view.tensors.items()}
     return Opened(str(ref), view.folder, config, names)
+
+
+def set_entry(config: dict[str, Any], key: str, value: Any) -> None:
+    """Enter what a config.json says at a dotted key."""
+    *path, last = key.split(".")
+    for step in path:
+        config = config.setdefault(step, {})
+    config[last] = value
 
 
 def locate_model(path: str, revision: str | None = None) -> Path:

@@ -70,7 +70,8 @@ def plan_merge(
     if not recipe.tokenizer and not recipe.key_map:
         notes += vocabulary_notes(opened[frame], opened.values())
     chosen = seed if seed is not None else recipe.seed or 0
-    tokenizer = (prepared.tokenizer if prepared else None) or tokenizer_folder(opened[frame].folder)
+    tokenizer = prepared.tokenizer or prepared.tokenizers.get(frame) if prepared else None
+    tokenizer = tokenizer or tokenizer_folder(opened[frame].folder)
     return MergePlan(
         models=builder.folders,
         sources=(*file, *folders),
@@ -136,7 +137,10 @@ def _open(
         named, notes = alike(views, str(recipe.donor))
         prepared = Prepared(named, notes=tuple(notes))
     views = prepared.views if prepared else views
-    opened = {str(ref): open_model(ref, views[str(ref)]) for ref in merged}
+    changes = prepared.changes if prepared else {}
+    opened = {
+        str(ref): open_model(ref, views[str(ref)], changes.get(str(ref), {})) for ref in merged
+    }
     return prepared, opened, tuple(folders.values())
 
 

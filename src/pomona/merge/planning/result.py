@@ -17,7 +17,7 @@ from pomona.documents import parse_json, read_json
 from pomona.errors import PomonaError, nearest
 from pomona.merge.plan import TensorJob
 from pomona.merge.planning.layers import SlicedLayers
-from pomona.merge.planning.models import ModelPart, Opened, layer_sources
+from pomona.merge.planning.models import ModelPart, Opened, layer_sources, set_entry
 from pomona.merge.reading.parameters import Condition, Settings, is_glob, matches
 from pomona.merge.reading.recipe import MergeRecipe
 from pomona.models import read_config
@@ -86,11 +86,7 @@ def config_of(
         if part.module.slices:
             _set_layers(config, part, builder)
     for key, value in changes.items():
-        *path, last = key.split(".")
-        inner = config
-        for step in path:
-            inner = inner.setdefault(step, {})
-        inner[last] = value
+        set_entry(config, key, value)
     return config
 
 

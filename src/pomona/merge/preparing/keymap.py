@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 
 from pomona.errors import PomonaError, nearest
-from pomona.merge.preparing.adapters import Adapter, find_tensor
+from pomona.merge.preparing.adapter_files import Adapter
+from pomona.merge.preparing.adapters import find_tensor
 from pomona.merge.reading.parameters import pattern_of
 from pomona.models import read_config
 from pomona.models.tensors import (

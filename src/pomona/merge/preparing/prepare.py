@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from pomona.errors import PomonaError, nearest
-from pomona.merge.preparing.adapters import adapted, read_adapter
+from pomona.merge.preparing.adapter_files import read_adapter
+from pomona.merge.preparing.adapters import Adapted, adapted
 from pomona.merge.preparing.keymap import KeyMap, alike, map_names, named_as, ties_in
 from pomona.merge.preparing.tokenizer import (
     FLAGS,
@@ -70,6 +71,9 @@ class Prepared:
     rows: tensors of which only the first so many rows are merged, the others copied from the frame
         (options "rows" and "rows_from" of the job, see `FirstRows`); all views show these tensors
         with all rows.
+    changes: of models whose adapter changed what their config.json says, what it says now.
+    tokenizers: of models that have another folder's tokenizer, that folder: an adapter's, which
+        was trained with more tokens.
     written: bytes this preparation writes to the working folder (also in a dry run).
     """
 
@@ -80,6 +84,8 @@ class Prepared:
     frame: str | None = None
     copied: frozenset[str] = frozenset()
     rows: Mapping[str, int] = field(default_factory=dict)
+    changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    tokenizers: Mapping[str, Path] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     written: int = 0
 
@@ -139,7 +145,12 @@ class Stages:
         self.fingerprints: dict[str, list[Any]] = {
             name: [_fingerprint(source)] for name, source in sources.items()
         }
-        self.result: dict[str, Any] = {"config": {}, "written": 0}
+        self.result: dict[str, Any] = {
+            "config": {},
+            "written": 0,
+            "changes": {},
+            "tokenizers": {},
+        }
         self.notes: list[str] = []
         self.short: Mapping[str, Sequence[str]] = {}
 
@@ -159,13 +170,27 @@ class Stages:
         adapter = read_adapter(source.adapter)
         names = named_as(adapter, view)
         under = View(view.folder, {names.get(key, key): one for key, one in view.tensors.items()})
-        made, taken, notes = adapted(under, adapter, tied=ties_in(view.folder))
+        laid = adapted(under, adapter, tied=ties_in(view.folder))
         stored = {theirs: key for key, theirs in names.items()}
         made, taken = (
-            {stored.get(key, key): one for key, one in each.items()} for each in (made, taken)
+            {stored.get(key, key): one for key, one in each.items()}
+            for each in (laid.made, laid.taken)
         )
         self.views[name] = view.with_tensors({**taken, **self._keep(name, "adapted", made)})
-        self.notes += [*notes, f'"{name}": {len(made) + len(taken)} tensors changed by the adapter']
+        changed = len(made) + len(taken)
+        self.notes += [*laid.notes, f'"{name}": {changed} tensors changed by the adapter']
+        self._changed(name, source, laid)
+
+    def _changed(self, name: str, source: ModelSource, laid: Adapted) -> None:
+        """What config.json and the tokenizer of an adapted model are from now on."""
+        assert source.adapter is not None
+        changes: dict[str, Any] = {"tie_word_embeddings": False} if laid.untied else {}
+        if laid.rows is not None:
+            changes[vocabulary_key(read_config(source.folder))] = laid.rows
+            if read_tokenizer(source.adapter) is not None:
+                self.result["tokenizers"][name] = source.adapter
+        if changes:
+            self.result["changes"][name] = changes
 
     def name_alike(self, key_map: KeyMap, base: str | None) -> None:
         """Give models of one kind the names of the base, or of the first whose names no map
@@ -329,7 +354,7 @@ class Stages:
         return chosen, source
 
     def _tokenizer(self, model: str) -> Tokenizer | None:
-        return read_tokenizer(self.sources[model].folder)
+        return read_tokenizer(self.result["tokenizers"].get(model, self.sources[model].folder))
 
     def _assumed(
         self, model: str, donor: str, base: Tokenizer | None, rows: Mapping[str, int]
@@ -354,9 +379,9 @@ class Stages:
 
     def _config(self, rows: int, donor: str, owner: str) -> None:
         main = read_config(self.sources[self.result.get("frame") or donor].folder)
-        inner = "vocab_size" not in main and isinstance(main.get("text_config"), dict)
-        prefix = "text_config." if inner else ""
-        self.result["config"] = {f"{prefix}vocab_size": rows}
+        key = vocabulary_key(main)
+        prefix = key.removesuffix("vocab_size")
+        self.result["config"] = {key: rows}
         if owner != donor:
             other = read_config(self.sources[owner].folder)
             other = other.get("text_config", other) if prefix else other
@@ -377,6 +402,12 @@ class Stages:
         label = re.sub(r"[^\w.-]+", "-", model)[-40:].strip("-.")
         self.result["written"] += sum(tensor.size for tensor in made.values())
         return keep(self.work / f"{label}-{what}-{digest}", made, dry_run=self.dry_run)
+
+
+def vocabulary_key(config: Mapping[str, Any]) -> str:
+    """Where a config.json says how many rows the vocabulary has."""
+    inner = "vocab_size" not in config and isinstance(config.get("text_config"), dict)
+    return "text_config.vocab_size" if inner else "vocab_size"
 
 
 def _fingerprint(source: ModelSource) -> list[Any]:
