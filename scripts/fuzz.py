@@ -153,7 +153,7 @@ def llama(model: Files) -> Files:
     config = {**CONFIG, "intermediate_size": 4, "num_key_value_heads": 2, "hidden_act": "silu"}
     for key in ("rope_scaling", "layer_types"):
         del config[key]
-    tensors = {"model.norm.weight": np.ones(4, np.float32)}
+    tensors: dict[str, Any] = {"model.norm.weight": np.ones(4, np.float32)}
     for name in ("model.embed_tokens", "lm_head"):
         tensors[f"{name}.weight"] = np.ones((4, 4), np.float32)
     square = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj")

@@ -331,7 +331,7 @@ def llava(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     )
 
     torch.manual_seed(0)
-    size = {
+    size: dict[str, Any] = {
         "hidden_size": 16,
         "intermediate_size": 24,
         "num_hidden_layers": 2,
@@ -396,9 +396,10 @@ def test_the_merged_vision_language_model_sees(llava: tuple[Path, Path], tmp_pat
         "models": [{"model": str(vlm), "parameters": {"weight": 0.5, "density": 0.5}}],
     }
     merge({**recipe, "key_map": "auto"}, tmp_path / "out", threads=1, report=False)
-    merged, info = LlavaForConditionalGeneration.from_pretrained(
+    loaded: Any = LlavaForConditionalGeneration.from_pretrained(
         tmp_path / "out", output_loading_info=True
     )
+    merged, info = loaded
     assert not info["missing_keys"]
     assert not info["unexpected_keys"]
     ids = torch.tensor([[1, 100, 100, 100, 100, 5]])
