@@ -65,6 +65,8 @@ CASES = [
     Outputs("data order", "in.jsonl --out o.parquet --models ui-xs --models ui-s --prompt prompt "
             "--completion completion --n 1 --k 2", "in.jsonl", "o.parquet", "", "o.parquet.card.json",
             "o.parquet.work"),
+    Outputs("data filter", "in.jsonl --out o.parquet --where score>0.1 --rejects r.parquet",
+            "in.jsonl", "o.parquet r.parquet", "", "o.parquet.card.json"),
     Outputs("data prune", "in.jsonl --out o.parquet --by score", "in.jsonl", "o.parquet", "",
             "o.parquet.card.json"),
     Outputs("data sweep", "in.jsonl --out s --by score --keep 0.5", "in.jsonl", "", "",

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pomona.data import dedup, mix, prune, score, sweep
+from pomona.data import dedup, filter, mix, prune, score, sweep
 from pomona.data.audit import sample_audit
 from pomona.errors import PomonaError
 from pomona.models import load
@@ -24,6 +24,7 @@ from pomona.records import pieces as record_pieces, spread
 
 PIECE = 20_000
 BAND: dict[str, Any] = {"by": "score", "within": "lang"}
+FILTER: dict[str, Any] = {"where": ["score > 0.2"], "group": "lang"}
 SCORE: dict[str, Any] = {"scores": ["perplexity", "mtld"], "models": ["ui-xs"]}
 MIX: dict[str, Any] = {"schedule": {"weights": {"a": 1, "b": 2}}, "total": 300}
 SEMANTIC: dict[str, Any] = {"method": "semantic", "model": "ui-xs", "threshold": 0.9}
@@ -41,7 +42,7 @@ cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_s
 cluster.add_node(num_cpus=1, object_store_memory=store)
 ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
 
-from pomona.data import dedup, mix, prune, score, sweep
+from pomona.data import dedup, filter, mix, prune, score, sweep
 from pomona.data.audit import sample_audit
 from pomona.data.duplicates import minhash
 from pomona.errors import PomonaError
@@ -101,6 +102,7 @@ dedup("in.jsonl", "ray/lines.parquet", method="exact", engine="ray")
 said["null"] = error_of(dedup, "null.jsonl", "ray/null.parquet", engine="ray")
 said["malformed"] = error_of(prune, "malformed.jsonl", "ray/malformed.parquet", by="score", engine="ray")
 prune("in.jsonl", "ray/prune.parquet", engine="ray", **options["band"])
+filter("in/*.parquet", "ray/filter.parquet", engine="ray", **options["filter"])
 sweep("in/*.parquet", "ray/sweep", keeps=[0.3], bands=["top"], engine="ray", **options["band"])
 mix({"a": "in.jsonl", "b": "in/1.parquet"}, "ray/mix.jsonl", engine="ray", **options["mix"])
 sample_audit("in.jsonl", "ray/audit", n=5, engine="ray")
@@ -153,6 +155,7 @@ def ray(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]
     options = {
         "piece": PIECE,
         "band": BAND,
+        "filter": FILTER,
         "mix": MIX,
         "substring": SUBSTRING,
         "score": SCORE,
@@ -227,11 +230,13 @@ def test_duplicates_and_spans_are_the_same(ray: tuple[Path, dict[str, Any]]) -> 
 
 def test_bands_mixtures_and_samples_are_the_same() -> None:
     prune("in.jsonl", "native/prune.parquet", **BAND)
+    filter("in/*.parquet", "native/filter.parquet", **FILTER)
     sweep("in/*.parquet", "native/sweep", keeps=[0.3], bands=["top"], **BAND)
     mix({"a": "in.jsonl", "b": "in/1.parquet"}, "native/mix.jsonl", **MIX)
     sample_audit("in.jsonl", "native/audit", n=5)
     same(
         "prune.parquet",
+        "filter.parquet",
         "sweep/top-0.3.parquet",
         "sweep/random-0.3.parquet",
         "mix.jsonl",
@@ -241,7 +246,13 @@ def test_bands_mixtures_and_samples_are_the_same() -> None:
     same(
         *(
             f"{name}.card.json"
-            for name in ("prune.parquet", "sweep/top-0.3.parquet", "mix.jsonl", "audit")
+            for name in (
+                "prune.parquet",
+                "filter.parquet",
+                "sweep/top-0.3.parquet",
+                "mix.jsonl",
+                "audit",
+            )
         )
     )
 

@@ -176,7 +176,7 @@ class Command:
             takes = inspect.signature(function).parameters
             doing = doing if "progress" in takes else None
             _refuse_options(given, takes, self.options.chosen)
-        given = _read(given, self.options.tables)
+        given = _read(given, self.options.tables, inspect.signature(function).parameters)
         for name, home in opened.items():
             if given.get(name) is not None:
                 given[name] = imported(home)(given[name])
@@ -219,10 +219,18 @@ def _refuse_options(
             raise PomonaError(message, where=f"--{name.replace('_', '-')}", remedy=remedy)
 
 
-def _read(given: Mapping[str, Any], tables: Sequence[str]) -> dict[str, Any]:
-    """What was given, with tables read as the options for malformed rows say, where they do."""
+def _read(
+    given: Mapping[str, Any], tables: Sequence[str], takes: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What was given, with tables read as the options for malformed rows say, where they do. A
+    function that takes a file of rejects has malformed rows beside it.
+    """
     given = dict(given)
-    policy, rejects = given.pop("on_error", "stop"), given.pop("rejects", None)
+    policy, rejects = given.pop("on_error", "stop"), given.get("rejects")
+    if "rejects" not in takes:
+        given.pop("rejects", None)
+    elif rejects is not None:
+        rejects = None if policy != "reject" else Path(rejects).with_suffix(".malformed.jsonl")
     if policy == "stop" and rejects is None:
         return given
     from pomona.records import read
@@ -282,8 +290,9 @@ def texts(function: Callable[..., Any]) -> dict[str, str]:
 def _parameters(function: Callable[..., Any], options: Options) -> list[inspect.Parameter]:
     parameters = list(_options(function, options))
     if set(options.tables) & set(inspect.signature(function).parameters):
-        reading = imported("pomona.records:read")
-        parameters += _options(reading, options, ["on_error", "rejects"], "Of malformed rows")
+        reading, own = imported("pomona.records:read"), inspect.signature(function).parameters
+        names = [name for name in ("on_error", "rejects") if name not in own]
+        parameters += _options(reading, options, names, "Of malformed rows")
     for title, (home, names) in options.more.items():
         parameters += _options(imported(home), options, names.split(), title)
     for made in options.made.values():

@@ -58,6 +58,7 @@ app = App(name="data")
 _AUDIT = App(name="audit", help="Sample rows per language, label them, and report.")
 app.command(_AUDIT)
 for _command in (
+    Command("pomona.data:filter", "filtering"),
     Command("pomona.data:prune", "pruning"),
     Command("pomona.data:sweep", "pruning", Options(names={"folder": "out", "keeps": "keep"})),
     Command(

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pomona.data.mixing.table_scan import Scan
+from pomona.data.mixing.table_scan import Scanned
 from pomona.errors import PomonaError
 from pomona.records import (
     Batches,
@@ -169,7 +169,7 @@ class _Cut:
 class _Picked(Streamed):
     """Rows that the workers of a cluster read and pick, piece by piece in order."""
 
-    scan: Scan
+    scan: Scanned
     mask: NDArray[np.bool_]
     progress: Progress | None
 
@@ -205,7 +205,7 @@ def marked(records: Records, mask: NDArray[np.bool_], progress: Progress | None)
     return filtered(counted(records, len(mask), progress), mask)
 
 
-def chosen(scan: Scan, mask: NDArray[np.bool_], progress: Progress | None) -> Records:
+def chosen(scan: Scanned, mask: NDArray[np.bool_], progress: Progress | None) -> Records:
     """The same rows of what was scanned, read by its engine."""
     if scan.engine == "native" or len(scan.pieces) == 1:
         return marked(scan.records, mask, progress)

@@ -29,11 +29,9 @@ from pomona.records import (
 
 
 @dataclass(frozen=True)
-class Scan:
-    """A table and what was read of it, all `[n]`: `scores` float64, `groups` as places in `names`,
-    `sizes` float64.
-
-    `pieces` have `counts` rows each, and are read by `engine`.
+class Scanned:
+    """A table that was read once: its `pieces` have `counts` rows each, and are read by
+    `engine`.
     """
 
     records: Records
@@ -41,13 +39,21 @@ class Scan:
     counts: tuple[int, ...]
     engine: str
     inputs: tuple[Input, ...]
+
+    def __len__(self) -> int:
+        return sum(self.counts)
+
+
+@dataclass(frozen=True)
+class Scan(Scanned):
+    """A table and what was read of it, all `[n]`: `scores` float64, `groups` as places in `names`,
+    `sizes` float64.
+    """
+
     scores: NDArray[np.float64] | None
     groups: NDArray[np.int64] | None
     names: tuple[str, ...]
     sizes: NDArray[np.float64]
-
-    def __len__(self) -> int:
-        return len(self.sizes)
 
 
 @dataclass(frozen=True)
@@ -109,12 +115,7 @@ def scan(
     ]
     seen = list(spread(_look, jobs, engine))
     counts = [len(part.sizes) for part in seen]
-    if not sum(counts):
-        raise PomonaError(
-            "there are no rows",
-            where=records.source.where,
-            remedy="check the input and its filters",
-        )
+    refuse_empty(records, counts)
     groups = (
         None
         if group is None
@@ -144,7 +145,7 @@ def _look(job: _Look) -> _Seen:
         if job.score is not None:
             scores.append(_numbers(batch, job.score, where, rows))
         if job.group is not None:
-            labels.append(_labels(batch, job.group, where, rows))
+            labels.append(labels_of(batch, job.group, where, rows))
         sizes.append(_sizes(batch, job.size, job.texts, where, rows))
         rows += batch.num_rows
     known = pa.chunked_array(labels).unify_dictionaries().combine_chunks()
@@ -154,6 +155,16 @@ def _look(job: _Look) -> _Seen:
 def row_name(where: str, row: int) -> str:
     """How errors name a row of a file or table; rows count from 1."""
     return f"{where}, row {row + 1}"
+
+
+def refuse_empty(records: Records, counts: Sequence[int]) -> None:
+    """Raise PomonaError when pieces with so many rows have none."""
+    if not sum(counts):
+        raise PomonaError(
+            "there are no rows",
+            where=records.source.where,
+            remedy="check the input and its filters",
+        )
 
 
 def _texts(records: Records) -> tuple[str, ...]:
@@ -204,7 +215,8 @@ def _numbers(batch: pa.RecordBatch, name: str, where: str, done: int) -> NDArray
     return values
 
 
-def _labels(batch: pa.RecordBatch, name: str, where: str, done: int) -> pa.Array:
+def labels_of(batch: pa.RecordBatch, name: str, where: str, done: int) -> pa.Array:
+    """A column as dictionary-encoded text. Raises PomonaError with file and row for a null."""
     column = batch.column(name)
     _no_nulls(column, name, where, done)
     return as_text(column).dictionary_encode()
