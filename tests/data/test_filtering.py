@@ -201,6 +201,17 @@ def test_by_language_and_counted_by_group(tmp_path: Path) -> None:
         filter(table, tmp_path / "o.jsonl", language="lang", least=1.5)
 
 
+def test_texts_may_be_in_conversations(tmp_path: Path) -> None:
+    rows = [
+        {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": said}]}
+        for said in ("Good day", " ")
+    ]
+    out = tmp_path / "out.jsonl"
+    card = filter(pa.Table.from_pylist(rows), out, not_empty=["messages.assistant"])
+    assert card.removed == {"messages.assistant is not empty": 1}
+    assert records.read(out).to_table().to_pylist() == rows[:1]
+
+
 def test_nothing_left_and_nothing_asked(tmp_path: Path) -> None:
     with pytest.raises(PomonaError, match="no row passes all conditions"):
         filter(TABLE, tmp_path / "out.parquet", where=["n > 9"])

@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pomona.data.filtering.expression import condition
-from pomona.data.inputs import Inputs, need_text, opened, values_of
+from pomona.data.inputs import Inputs, opened, values_of
 from pomona.data.mixing.rows import chosen
 from pomona.data.mixing.table_scan import Scanned, labels_of, refuse_empty
 from pomona.data.work import results_of
@@ -33,6 +33,7 @@ from pomona.records import (
     rows_by_file,
     split,
     spread,
+    with_text,
 )
 from pomona.text import language_confidence
 
@@ -63,8 +64,11 @@ class Test(Protocol):
 
 @dataclass(frozen=True)
 class Language:
-    """A text is in the language of its row, as far as py3langid is sure of that."""
+    """A text is in the language of its row, as far as py3langid is sure of that. The text that
+    users call `called` is in `column`.
+    """
 
+    called: str
     column: str
     lang: str
     least: float
@@ -72,7 +76,7 @@ class Language:
     @property
     def text(self) -> str:
         """How it is told."""
-        return f"{self.column} is in {self.lang}: at least {self.least:g}"
+        return f"{self.called} is in {self.lang}: at least {self.least:g}"
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -93,11 +97,13 @@ class Language:
 
 @dataclass(frozen=True)
 class Asked:
-    """The conditions as they were given, which each worker reads by itself."""
+    """The conditions as they were given, which each worker reads by itself; `not_empty` are texts
+    as users call them, with their columns.
+    """
 
     where: tuple[str, ...]
     not_null: tuple[str, ...]
-    not_empty: tuple[str, ...]
+    not_empty: tuple[tuple[str, str], ...]
     language: Language | None
 
     def tests(self, records: Records) -> list[Test]:
@@ -108,13 +114,12 @@ class Asked:
         for name in self.not_null:
             read = condition(f"{_quoted(name)} is not None", records.require(name))
             tests.append(replace(read, text=f"{name} is not null"))
-        for name in self.not_empty:
-            need_text(records, name)
-            read = condition(f"not empty({_quoted(name)})", records)
+        for name, texts in self.not_empty:
+            read = condition(f"not empty({_quoted(texts)})", records)
             tests.append(replace(read, text=f"{name} is not empty"))
         tests += [condition(text, records) for text in self.where]
         if self.language is not None:
-            need_text(records.require(self.language.lang), self.language.column)
+            records.require(self.language.lang)
             tests.append(self.language)
         if not tests:
             remedy = "give where, not-null, not-empty or language"
@@ -184,10 +189,10 @@ def filter(
         out: File of the rows that are kept.
         where: Conditions, such as 'lang == "de" and score > 0.3'.
         not_null: Columns that must have a value.
-        not_empty: Columns of text that must hold more than white space.
+        not_empty: Texts that must hold more than white space: columns, fields, conversations.
         language: Column of the language that a row's text must be in.
         least: Confidence that it is, from 0 to 1.
-        column: Column of the text, for language.
+        column: Text of a row, for language: a column, a field, a conversation or a template.
         group: Column; the card has rows in and out of each of its values.
         rejects: File of the rows that fall, with all columns and the reason; malformed rows go to
             NAME.malformed.jsonl beside it.
@@ -200,8 +205,13 @@ def filter(
             was.
     """
     engine, records = check_engine(engine), opened(inputs)
-    of_language = None if language is None else _language(column, language, least)
-    asked = Asked(_several(where), _several(not_null), _several(not_empty), of_language)
+    shown = records.column_names
+    records, not_empty_in = _with_texts(records, _several(not_empty))
+    of_language = None
+    if language is not None:
+        records, ((_, texts),) = _with_texts(records, (column,))
+        of_language = _language(column, texts, language, least)
+    asked = Asked(_several(where), _several(not_null), not_empty_in, of_language)
     tests = asked.tests(records)
     if rejects is not None and REASON in records.column_names:
         message = f'there is a column "{REASON}" already'
@@ -209,7 +219,7 @@ def filter(
     records = records.require(*[group] if group else []).complete(*[group] if group else [])
     files = {"out": out, "rejects": rejects}
     with results_of([records], files, dry_run=dry_run) as results:
-        scan, codes, groups = _scanned(records, asked, tests, group, engine)
+        scan, codes, groups = _scanned(records, shown, asked, tests, group, engine)
         card = _card(scan, asked, tests, codes, groups)
         if dry_run:
             return card
@@ -227,14 +237,32 @@ def _several(given: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([given] if isinstance(given, str) else given))
 
 
-def _language(column: str, lang: str, least: float) -> Language:
+def _with_texts(
+    records: Records, texts: Sequence[str]
+) -> tuple[Records, tuple[tuple[str, str], ...]]:
+    """The records with these texts, as `with_text` takes them, null where a row has none; and each
+    with its column.
+    """
+    made, names = replace(records, drops=True), list[tuple[str, str]]()
+    for text in texts:
+        made, name = with_text(made, text)
+        names.append((text, name))
+    return replace(made, drops=records.drops), tuple(names)
+
+
+def _language(called: str, column: str, lang: str, least: float) -> Language:
     if not 0 <= least <= 1:
         raise PomonaError(f"{least} is no confidence", where="least", remedy="give 0 to 1")
-    return Language(column, lang, least)
+    return Language(called, column, lang, least)
 
 
 def _scanned(
-    records: Records, asked: Asked, tests: Sequence[Test], group: str | None, engine: str
+    records: Records,
+    shown: Sequence[str],
+    asked: Asked,
+    tests: Sequence[Test],
+    group: str | None,
+    engine: str,
 ) -> tuple[Scanned, Codes, dict[str, tuple[int, int]]]:
     names = dict.fromkeys(name for test in tests for name in test.columns)
     columns = [*names, *([group] if group and group not in names else [])]
@@ -247,7 +275,11 @@ def _scanned(
     counts = [len(part.codes) for part in seen]
     refuse_empty(records, counts)
     scan = Scanned(
-        records, tuple(pieces), tuple(counts), engine, inputs_of(rows_by_file(pieces, counts))
+        records.select(*shown),
+        tuple(replace(piece, records=piece.records.select(*shown)) for piece in pieces),
+        tuple(counts),
+        engine,
+        inputs_of(rows_by_file(pieces, counts)),
     )
     before, after = Counter[str](), Counter[str]()
     for part in seen:
@@ -303,10 +335,10 @@ def _card(
     parameters: dict[str, Any] = {
         "where": list(asked.where) or None,
         "not_null": list(asked.not_null) or None,
-        "not_empty": list(asked.not_empty) or None,
+        "not_empty": [name for name, _ in asked.not_empty] or None,
         "language": asked.language and asked.language.lang,
         "least": asked.language and asked.language.least,
-        "column": asked.language and asked.language.column,
+        "column": asked.language and asked.language.called,
     }
     falls = np.append(0, np.cumsum(counts[1:].reshape(-1, 2).sum(axis=1)))
     attrition = [
