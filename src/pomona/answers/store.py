@@ -209,17 +209,18 @@ def _base(identity: str, request: Request) -> bytes:
     """The hash of everything that all samples of a request share. What each sample brings itself is
     left out: its temperature.
 
-    Steering and log-probabilities that are not parts for are left out too: they came later than the
-    first stores.
+    What came later than the first stores is left out too where a request says nothing of it.
     """
     parts = {
         **vars(request),
         "identity": identity,
         "steer": request.steer and request.steer.identity,
+        # As it is written: properties come in the order of the schema.
+        "schema": None if request.schema is None else json.dumps(request.schema),
     }
     del parts["temperature"]
-    for name in ("steer", "logprobs"):
-        if parts[name] is None:
+    for name in ("steer", "logprobs", "schema", "must_call"):
+        if parts[name] in (None, ()):
             del parts[name]
     return hashlib.sha256(
         json.dumps(parts, sort_keys=True, ensure_ascii=True, default=_plain).encode()

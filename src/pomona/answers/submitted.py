@@ -42,6 +42,7 @@ _NOTES = (
         temperature real not null, request text not null, error text, status integer)
         without rowid""",
 )
+_LISTS = ("messages", "stop", "tools", "options", "must_call")  # parts of a request
 _TRIES = 3  # batches that a request may be in, where the ones before did not come to it
 _KEPT_AT_ONCE = 500
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 60.0
@@ -204,7 +205,7 @@ class InBatches(CachedModel):
     def _request(self, text: str) -> Request:
         try:
             parts = parse_json(text.encode(), self.path)
-            lists = {name: tuple(parts[name]) for name in ("messages", "stop", "tools", "options")}
+            lists = {name: tuple(parts[name]) for name in _LISTS if name in parts}
             return Request(**{**parts, **lists})
         except (PomonaError, TypeError, KeyError) as error:
             raise self._file.damaged(error) from error

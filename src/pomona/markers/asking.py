@@ -93,7 +93,7 @@ class MarkedModel(Wrapper):
         self, request: Request, samples: Sequence[Draw]
     ) -> AsyncGenerator[ReplyPiece | Reply, None]:
         """See the protocol; a list is held back until it ends, and so is what may be one."""
-        held = {index: _Held(self.trained, bool(request.options)) for index, _ in samples}
+        held = {index: _Held(self.trained, request.held) for index, _ in samples}
         source: Any = self.model.stream(self.asked(request), samples)
         async with aclosing(source) as coming:
             async for item in coming:
@@ -126,7 +126,7 @@ class MarkedModel(Wrapper):
         """The request as the model was trained on it."""
         taxonomy: Taxonomy = self.trained.taxonomy
         form: Form = self.trained.form
-        given = {} if request.options else self.given
+        given = {} if request.held else self.given
         if request.prompt is not None:
             return replace(request, prompt=attach(request.prompt, given, taxonomy, form))
         behind = attach("", given, taxonomy, form)
@@ -138,7 +138,7 @@ class MarkedModel(Wrapper):
         return replace(request, messages=tuple(changed))
 
     def _read(self, request: Request, reply: Reply) -> MarkedReply:
-        values = None if request.options else split_list(reply.text, self.trained)
+        values = None if request.held else split_list(reply.text, self.trained)
         known = {name: getattr(reply, name) for name in Reply.__dataclass_fields__}
         if values is not None:
             inferred, rest = values
@@ -146,7 +146,7 @@ class MarkedModel(Wrapper):
             known |= {"text": rest, "tokens": _behind(reply.tokens, dropped)}
             return MarkedReply(**known, markers=inferred)
         ended = reply.finish_reason == "length" or (request.stop and reply.finish_reason == "stop")
-        if ended and not request.options and reply.text and _may_be_list(reply.text, self.trained):
+        if ended and not request.held and reply.text and _may_be_list(reply.text, self.trained):
             return MarkedReply(**known | {"text": "", "tokens": ()}, cut=reply.text)
         return MarkedReply(**known)
 

@@ -67,6 +67,7 @@ if TYPE_CHECKING:
         Token as Token,
         prompt_tokens as prompt_tokens,
     )
+    from pomona.models.schemas import UNSUPPORTED as UNSUPPORTED
     from pomona.models.torch.codec import Codec as Codec
     from pomona.models.torch.network import quiet as quiet, shape_of as shape_of
 
@@ -85,6 +86,7 @@ __getattr__, __dir__ = lazily(
         "model": "HAVE Ability Model able",
         "request": "Ask BatchTerms Draw Finish Message ModelError Reply ReplyPiece Request Sample "
         "Spent Steer Token prompt_tokens",
+        "schemas": "UNSUPPORTED",
         "torch.codec": "Codec",
         "torch.network": "quiet shape_of",
     },

@@ -11,20 +11,21 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.errors import PomonaError
 from pomona.models.checkpoint import fingerprint
 from pomona.models.concurrency import FairSemaphore, TransientError
 from pomona.models.flops import gguf_shape
 from pomona.models.http.choices import UpstreamChoice, choices_of
 from pomona.models.http.client import HttpClient, usage_of
 from pomona.models.http.model import vectors_of
+from pomona.models.llama_library import Engine, check_grammar, constrains, kept, start
 from pomona.models.locating import gguf_header
 from pomona.models.model import Ability, CostModel, Model
 from pomona.models.request import (
@@ -43,6 +44,7 @@ from pomona.models.request import (
     wanted_tokens,
     wrong_request,
 )
+from pomona.models.schemas import called, described, grammar_of, unheld
 
 _NO_SEED = (1 << 32) - 1  # llama.cpp takes this one for "any"
 _TOKEN = ("token", "logprob", "bytes", "top_logprobs")
@@ -87,8 +89,9 @@ class LlamaModel(Model):
         tools: frozenset[Ability] = frozenset(
             {"tools"} if "tools" in str(metadata.get("tokenizer.chat_template")) else ()
         )
+        schema: frozenset[Ability] = frozenset({"schema"} if constrains() else ())
         self.abilities: frozenset[Ability] = (
-            frozenset[Ability]({"generate", "embed", "options"}) | tools
+            frozenset[Ability]({"generate", "embed", "options"}) | tools | schema
         )
         self.shape = gguf_shape(metadata, tensors)
         self._costs = CostModel(self.shape, price)
@@ -108,6 +111,7 @@ class LlamaModel(Model):
         leaves the prompt in the cache.
         """
         check(request, samples, self.name)
+        request = await self._held(request)
         prompt, read = await self._prompt(request)
         for place, (temperature, indices) in enumerate(
             _groups(samples, self._at_once(request, read))
@@ -116,6 +120,7 @@ class LlamaModel(Model):
                 started = time.perf_counter()
                 choices = await self._answered(request, prompt, temperature, indices)
                 seconds = (time.perf_counter() - started) / len(indices)
+            await _keep(request, [choice for choice, _ in choices])
             for index, (choice, tokens) in zip(indices, choices, strict=True):
                 first = not place and index == indices[0]
                 spent = self._spent(read, tokens, seconds, first=first)
@@ -132,6 +137,7 @@ class LlamaModel(Model):
                 yield reply
             return
         check(request, samples, self.name)
+        request = await self._held(request)
         prompt, read = await self._prompt(request)
         for place, (temperature, indices) in enumerate(
             _groups(samples, self._at_once(request, read))
@@ -151,6 +157,7 @@ class LlamaModel(Model):
                 if one.last is None:
                     raise ModelError("the answer ended before its end", status=502, where=self.name)
                 choice, tokens = _choice_of(one.row)
+                await _keep(request, [choice])
                 first = not place and index == indices[0]
                 spent = self._spent(read, tokens, seconds, first=first)
                 yield choice.reply(request, self.name, index, temperature, spent)
@@ -218,6 +225,16 @@ class LlamaModel(Model):
         for engine in engines:
             await asyncio.to_thread(engine.stop)
 
+    async def _held(self, request: Request) -> Request:
+        """The request with the grammar that its answer must follow."""
+        if not request.must_call and request.schema is None:
+            return request
+        if "schema" not in self.abilities:
+            raise self.without("schema")
+        grammar = await asyncio.to_thread(grammar_of, request, check_grammar)
+        request = request if "tools" in self.abilities else described(request)
+        return replace(request, extra={**request.extra, "grammar": grammar})
+
     async def _prompt(self, request: Request) -> tuple[str, int]:
         """The prompt as text, by the chat template in the file, and its tokens."""
         if request.tools and "tools" not in self.abilities:
@@ -242,7 +259,7 @@ class LlamaModel(Model):
         """Choices, and the tokens computed for each. With tools the chat route is taken, which
         reads calls out of an answer.
         """
-        if request.tools:
+        if request.tools and not request.must_call:
             answer = await self._post(
                 "v1/chat/completions",
                 {**_body_of(request, None, temperature, indices), **_messages_of(request)},
@@ -321,58 +338,6 @@ class LlamaModel(Model):
 
     def _connect(self, engine: Engine) -> HttpClient:
         return HttpClient(engine.address + "/", key=self._key, timeout=_PATIENCE, connections=64)
-
-
-_QUIET = -1
-_BATCH = 2048
-
-
-class Engine:
-    """A running server; `address` is its loopback URL."""
-
-    def __init__(self, server: Any) -> None:
-        self._server = server
-        self.address: str = server.listening_address
-
-    def stop(self) -> None:
-        """End it and give its memory back."""
-        self._server = None
-
-
-def start(
-    path: Path, *, threads: int, slots: int, context: int, key: str, embedding: bool = False
-) -> Engine:
-    """Load a GGUF file. `slots` answers are decoded at once; each may fill the whole `context`,
-    which all share.
-
-    With `embedding` it gives mean-pooled vectors instead of answers. A PomonaError when llama.cpp
-    cannot load the file.
-    """
-    import xllamacpp as library
-
-    xllamacpp: Any = library  # its compiled names are unknown to type checkers
-
-    settings: Any = xllamacpp.CommonParams()
-    settings.model.path = str(path)
-    settings.n_ctx, settings.n_parallel, settings.kv_unified = context, slots, True
-    settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = threads
-    settings.api_keys, settings.ui, settings.endpoint_slots = [key], False, False
-    settings.use_jinja, settings.warmup, settings.verbosity = True, False, _QUIET
-    settings.cache_ram_mib = 0
-    if embedding:
-        settings.embedding, settings.pooling_type = (
-            True,
-            xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN,
-        )
-        settings.n_batch = settings.n_ubatch = min(context, _BATCH)
-    try:
-        return Engine(xllamacpp.Server(settings))
-    except Exception as error:  # the library raises no narrower class
-        raise PomonaError(
-            f"llama.cpp cannot load it: {error}",
-            where=path,
-            remedy="is the file whole, and memory enough?",
-        ) from error
 
 
 @dataclass
@@ -461,6 +426,23 @@ def _messages_of(request: Request) -> dict[str, Any]:
         if request.tools
         else {"messages": messages}
     )
+
+
+async def _keep(request: Request, choices: Sequence[UpstreamChoice]) -> None:
+    """Read the call in each choice of a request that must call. A ModelError where llama.cpp gave
+    up a grammar on the way, which it does not tell.
+    """
+    if not request.must_call and request.schema is None:
+        return
+    for choice in choices:
+        whole = choice.finish != "length" and not request.stop
+        work = partial(kept, request.extra["grammar"], choice.text, whole=whole)
+        if not await asyncio.to_thread(work):
+            raise unheld("llama.cpp gave it up on the way")
+        if request.must_call:
+            choice.text, calls = called(choice.text)
+            if calls:
+                choice.calls, choice.finish, choice.tokens = [*map(dict, calls)], "tool_calls", []
 
 
 def _seed(seed: int, index: int) -> int:

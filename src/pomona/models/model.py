@@ -26,13 +26,17 @@ from pomona.models.request import (
     wrong_request,
 )
 
-Ability = Literal["generate", "score", "embed", "options", "tools", "states", "train", "batches"]
+Ability = Literal[
+    "generate", "score", "embed", "options", "schema", "tools", "states", "train", "batches"
+]
 # Who has what is missing elsewhere: the remedy of every refusal.
 HAVE: dict[Ability, str] = {
     "generate": "every model generates",
     "score": "score with torch: open the checkpoint as hf:PATH",
     "embed": "use a torch model (hf:PATH) or llama.cpp (gguf:PATH)",
     "options": "use a torch model (hf:PATH) or llama.cpp (gguf:PATH)",
+    "schema": "use a torch model (hf:PATH) after pip install 'pomona[constrained]', llama.cpp "
+    "(gguf:PATH), or a server that knows response_format",
     "tools": "use a model whose chat template knows tools",
     "states": "use a model that torch runs: hf:PATH, a folder, gguf:PATH or ui-s",
     "train": "use a model that torch runs: hf:PATH, a folder, gguf:PATH or ui-s",

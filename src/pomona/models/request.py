@@ -54,6 +54,8 @@ class Request:
 
     `options`, where given, are the only answers allowed (constrained decoding). `extra` goes
     through to a server untouched.
+    schema: a JSON Schema that the answer must follow; True is any JSON.
+    must_call: names of `tools`, one of which the answer must be a call of.
     logprobs: None, or how many alternatives to each token its log-probability shall come with, from
         0.
     steer: what leads the answers, while requests beside are not steered. Only the model it was
@@ -73,6 +75,13 @@ class Request:
     extra: Mapping[str, Any] = field(default_factory=dict)
     logprobs: int | None = None
     steer: Steer | None = None
+    schema: Mapping[str, Any] | bool | None = None
+    must_call: tuple[str, ...] = ()
+
+    @property
+    def held(self) -> bool:
+        """Whether not every text may be the answer."""
+        return bool(self.options or self.must_call) or self.schema is not None
 
 
 @dataclass(frozen=True)
@@ -212,6 +221,11 @@ def check(request: Request, samples: Sequence[Draw], unsteerable: str | None = N
         )
     if any(not option for option in request.options):
         raise wrong_request("an option is empty", remedy="give every option at least one character")
+    if bool(request.options) + bool(request.must_call) + (request.schema is not None) > 1:
+        raise wrong_request(
+            "an answer can be held to options, to a schema or to a call, and not to two of them",
+            remedy="leave one out",
+        )
     if unsteerable is not None and request.steer is not None:
         raise wrong_request(
             "cannot be steered",

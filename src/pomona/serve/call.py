@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from pomona.answers import BudgetSpent
 from pomona.db import FileHeld
 from pomona.errors import PomonaError
-from pomona.models import ModelError
+from pomona.models import UNSUPPORTED, ModelError
 from pomona.serve.metrics import Gate, Metrics
 from pomona.serve.served import ServedModel, ServedModels
 from pomona.serve.settings import ServeSettings
@@ -338,12 +338,19 @@ def api_error(
             seconds = min(error.retry_after or 1.0, _LONGEST_PAUSE)
             headers["Retry-After"] = str(max(1, math.ceil(seconds)))
         code = error.code or _CODES.get(error.status)
-        return ApiError(error.status, told_of(error, served), code=code, headers=headers)
+        param = _param(error) if code == UNSUPPORTED else None
+        told = told_of(error, served)
+        return ApiError(error.status, told, param=param, code=code, headers=headers)
     # With a path it is about a file of the server.
     if isinstance(error, PomonaError) and not isinstance(error.where, Path):
         status, code = (400, "invalid_value") if error.exit_code == 2 else (502, "failed")
         return ApiError(status, told_of(error, served), code=code)
     return None
+
+
+def _param(error: ModelError) -> str:
+    """The field whose schema cannot be followed."""
+    return "tools" if str(error.where).startswith("tools") else "response_format"
 
 
 def _ran_out(error: BaseException, timeout: float) -> ApiError | None:

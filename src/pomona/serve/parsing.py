@@ -15,6 +15,7 @@ from pomona.markers import AUTO, Value, untrained
 from pomona.models import Request
 from pomona.sample import Strategy
 from pomona.serve.fields import Fields, bad, missing, mistyped
+from pomona.serve.parameters import extras, logprobs
 from pomona.serve.served import ServedModel, ServedModels, read_strategy
 from pomona.web import wrong
 
@@ -27,28 +28,6 @@ _MOST_TOOLS = 128
 _MOST_CHOICES = 128
 _MOST_PROMPTS = 16
 _SEEDS = (-(1 << 63), (1 << 63) - 1)
-_INERT = frozenset(
-    {
-        "user",
-        "metadata",
-        "store",
-        "service_tier",
-        "parallel_tool_calls",
-        "prompt_cache_key",
-        "prompt_cache_retention",
-        "safety_identifier",
-    }
-)
-_NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "presence_penalty": (0,),
-    "frequency_penalty": (0,),
-    "logit_bias": ({},),
-    "tool_choice": ("auto", "none"),
-    "modalities": (["text"],),
-    "echo": (False,),
-    "suffix": ("",),
-}
-_MOST_LOGPROBS = 20
 
 
 @dataclass(frozen=True)
@@ -144,9 +123,10 @@ def _parsed(
     if seed is None:  # another for each request, but greedy answers do not need any
         seed = 0 if plain and temperature == 0 else secrets.randbits(31)
     settings["seed"] = seed if served.remote else seed & _SEEDS[1]
-    settings |= extras(fields.rest, served, n)
+    settings |= extras(fields.rest, served, bare[0].tools, n)
     requests = tuple(replace(one, **settings) for one in bare)
-    if requests[0].tools and "tools" not in served.model.abilities:
+    free = not requests[0].must_call
+    if free and requests[0].tools and "tools" not in served.model.abilities:
         message = f'the model "{served.name}" knows no tools — leave them out, or use another model'
         raise wrong(None, message, "unsupported_value")
     return ParsedRequest(served, called, chat, requests, n, stream, include_usage, **ours)
@@ -281,60 +261,3 @@ def _tool(tool: Mapping[str, Any], where: str) -> None:
         case {"type": str()}:
             return
     raise mistyped(f"{where}.type", "a string")
-
-
-def extras(rest: Mapping[str, Any], served: ServedModel, n: int) -> dict[str, Any]:
-    """What the other fields of a request change in what its model is asked: `extra` goes to its
-    server, `options` are the only answers allowed, `tools` are taken away. ApiError 400 for what a
-    model in this process does not know or cannot do.
-    """
-    if served.remote or not rest:
-        return {"extra": rest}
-    left = {name: value for name, value in rest.items() if name not in _INERT}
-    changes = _format(left.pop("response_format", None), served)
-    if left.get("tool_choice") == "none":
-        changes["tools"] = ()
-    if left.get("best_of") == n:
-        del left["best_of"]
-    for name, value in left.items():
-        if name not in _NEUTRAL:
-            raise bad(name[:80], "is not known to this model", "unknown_parameter")
-        if not any(value == one and type(value) in {type(one), float} for one in _NEUTRAL[name]):
-            message = f"this model cannot do {name} {str(value)[:80]}"
-            raise wrong(name, message, "unsupported_value")
-    return changes
-
-
-def logprobs(fields: Fields, *, chat: bool) -> int | None:
-    """How many alternatives are asked for with each token's log-probability, None where nothing is;
-    the older API gives their number.
-    """
-    if not chat:
-        return fields.integer("logprobs", 0, _MOST_LOGPROBS)
-    wanted = fields.take("logprobs", bool, False)
-    top = fields.integer("top_logprobs", 0, _MOST_LOGPROBS, 0)
-    if top and not wanted:
-        raise bad("top_logprobs", "needs logprobs: true")
-    return top if wanted else None
-
-
-def _format(given: Any, served: ServedModel) -> dict[str, Any]:
-    """Options, or extra parameters, that make an answer of this format."""
-    param = "response_format"
-    match given:
-        case None:
-            return {}
-        case {"type": "text", **rest} if not rest:
-            return {}
-        case {"type": "json_object"} if served.llama:
-            return {"extra": {"json_schema": {"type": "object"}}}
-        case {"type": "json_schema", "json_schema": {"schema": {"enum": list(options)}}}:
-            if 1 <= len(options) <= 256 and all(isinstance(one, str) and one for one in options):
-                return {"options": tuple(options)}
-            raise wrong(param, "the enum must hold from 1 to 256 strings that are not empty")
-        case {"type": str()}:
-            also = ", and so does json_object" if served.llama else ""
-            remedy = f"a json_schema that is an enum of strings works{also}"
-            message = f"this model cannot do this response_format — {remedy}"
-            raise wrong(param, message, "unsupported_value")
-    raise mistyped(param, "an object with a type")

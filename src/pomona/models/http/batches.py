@@ -16,7 +16,7 @@ from pydantic import Field
 from pomona.documents import parse_json
 from pomona.errors import PomonaError
 from pomona.models.concurrency import Retries, TransientError, retrying
-from pomona.models.http.choices import body_of, choices_of, no_option
+from pomona.models.http.choices import body_of, choices_of, held, no_option
 from pomona.models.http.client import Section, checked, json_of, refused, usage_of
 from pomona.models.http.model import HttpModel
 from pomona.models.model import CostModel
@@ -240,8 +240,8 @@ class HttpBatches:
         if not answer.get("choices"):
             raise TransientError("the answer has no choices")
         choices = choices_of(answer, request.options, self._where)[:1]
-        if not choices:
-            raise no_option(self._where)
+        if not held(choices, request):
+            raise no_option(request, self._where)
         spent = await self._model.counter.spent(request, choices, usage_of(answer), self._costs)
         return choices[0].reply(request, self._model.name, index, temperature, spent[0])
 

@@ -28,6 +28,7 @@ from pomona.models.request import (
     token_entry,
     wanted_tokens,
 )
+from pomona.models.schemas import follows, obeys
 
 _FINISH: dict[str, Finish] = {
     "length": "length",
@@ -198,6 +199,10 @@ def body_of(
         body["stop"] = list(request.stop)
     if request.options:
         body["response_format"] = _one_of(request.options)
+    if request.schema is not None:
+        body["response_format"] = _schema(request.schema)
+    if request.must_call:
+        body["tool_choice"] = _must_call(request)
     if request.prompt is not None:
         if request.logprobs is not None:
             body["logprobs"] = max(1, request.logprobs)
@@ -237,15 +242,32 @@ def choices_of(
     return choices
 
 
-def no_option(where: str) -> ModelError:
+def held(choices: Sequence[UpstreamChoice], request: Request) -> list[UpstreamChoice]:
+    """The choices that are what the request held its answer to; what is cut or refused can be no
+    other, and calls have schemas of their own.
+    """
+    if not request.must_call and request.schema is None:
+        return list(choices)
+
+    def right(choice: UpstreamChoice) -> bool:
+        if choice.refusal or choice.finish in {"length", "content_filter"}:
+            return True
+        if request.must_call:
+            return obeys(choice.calls, request.must_call)
+        return bool(choice.calls or request.stop) or follows(choice.text, request.schema)
+
+    return [choice for choice in choices if right(choice)]
+
+
+def no_option(request: Request, where: str) -> ModelError:
     """The error of an answer without a usable choice."""
-    return ModelError(
-        "its answer is none of the options",
-        status=502,
-        where=where,
-        remedy="use a server that knows response_format json_schema",
-        code="no_option",
-    )
+    message, code = "its answer is none of the options", "no_option"
+    if request.schema is not None:
+        message, code = "its answer does not follow the schema", "schema_not_followed"
+    if request.must_call:
+        message, code = "its answer is not the call that was asked for", "schema_not_followed"
+    remedy = "use a server that knows response_format json_schema and tool_choice"
+    return ModelError(message, status=502, where=where, remedy=remedy, code=code)
 
 
 def grown_by(event: Mapping[str, Any], choices: Sequence[UpstreamChoice], where: str) -> None:
@@ -300,6 +322,18 @@ def _one_of(options: Sequence[str]) -> dict[str, Any]:
         "type": "json_schema",
         "json_schema": {"name": "answer", "strict": True, "schema": schema},
     }
+
+
+def _schema(schema: Mapping[str, Any] | bool) -> dict[str, Any]:
+    if schema == {"type": "object"}:
+        return {"type": "json_object"}
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+
+
+def _must_call(request: Request) -> Any:
+    if len(request.must_call) == 1:
+        return {"type": "function", "function": {"name": request.must_call[0]}}
+    return "required"
 
 
 def _option(text: str, options: Sequence[str]) -> str | None:

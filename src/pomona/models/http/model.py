@@ -34,6 +34,7 @@ from pomona.models.http.choices import (
     body_of,
     choices_of,
     grown_by,
+    held,
     no_option,
 )
 from pomona.models.http.client import (
@@ -70,7 +71,9 @@ class HttpModel(Model):
     estimated from the text and marked.
     """
 
-    abilities: frozenset[Ability] = frozenset({"generate", "embed", "options", "tools", "batches"})
+    abilities: frozenset[Ability] = frozenset(
+        {"generate", "embed", "options", "schema", "tools", "batches"}
+    )
 
     def __init__(
         self,
@@ -243,9 +246,10 @@ class HttpModel(Model):
         started = time.monotonic()
         read = partial(choices_of, options=request.options, where=self.identity)
         answer, several = await self._post(path, body, _estimate(request, len(indices)), read)
-        seconds, choices = time.monotonic() - started, several[: len(indices)]
+        seconds = time.monotonic() - started
+        choices = (await asyncio.to_thread(held, several, request))[: len(indices)]
         if not choices:
-            raise no_option(self.identity)
+            raise no_option(request, self.identity)
         usage = usage_of(answer)
         spent = await self.counter.spent(request, choices, usage, self._costs, seconds)
         return [
@@ -304,9 +308,12 @@ class HttpModel(Model):
             ]
             if not came or any(choice.finish is None for choice, _ in came):
                 raise TransientError("the stream ended without a finish reason")
+            ended = [choice for choice, _ in came]
+            if len(await asyncio.to_thread(held, ended, request)) < len(ended):
+                raise no_option(request, self.identity)
             spent = await self.counter.spent(
                 request,
-                [choice for choice, _ in came],
+                ended,
                 usage_of({"usage": usage}),
                 self._costs,
                 time.monotonic() - started,

@@ -16,6 +16,7 @@ from pomona.models.model import CostModel
 from pomona.models.request import (
     Draw,
     Finish,
+    ModelError,
     Reply,
     ReplyPiece,
     Request,
@@ -26,8 +27,9 @@ from pomona.models.request import (
     tokens_within,
     too_long,
 )
+from pomona.models.schemas import called, unheld
 from pomona.models.torch.batches import in_batches
-from pomona.models.torch.codec import Template, TokenDecoder, tool_calls
+from pomona.models.torch.codec import HeldRow, Template, TokenDecoder, tool_calls
 from pomona.models.torch.decode import (
     DecodedRow,
     DecodeSettings,
@@ -48,7 +50,7 @@ _MARGIN = 16
 @dataclass
 class DecodeJob:
     """A request as token ids, the samples wanted of it, and where the answer goes. Only the worker
-    touches `growing`.
+    touches `growing`. `held` has a row of its grammar for each sample, where there is one.
     """
 
     request: Request
@@ -60,6 +62,7 @@ class DecodeJob:
     on_piece: Callable[[ReplyPiece], None] | None = None
     cancelled: bool = False
     growing: list[Growing] = field(default_factory=list)
+    held: Sequence[HeldRow] = ()
 
     def finish(self, result: object = None, error: BaseException | None = None) -> None:
         """Give the result or the error to whoever waits, unless that is gone."""
@@ -168,7 +171,7 @@ def run_batch(
         for (at, sample), row in zip(batch, rows, strict=True):
             replies[at].append(_reply(model, costs, name, jobs[at], sample, row, decoder, share))
             if len(replies[at]) == len(jobs[at].samples):
-                jobs[at].finish(replies[at])
+                jobs[at].finish(replies[at], _unheld(jobs[at]))
         return [None] * len(batch)
 
     def size(place: _Place) -> int:
@@ -253,13 +256,20 @@ def _decode(
                     )
                 if job.growing[sample].add(token, shown):
                     ended.append(row)
-            if job.cancelled:
+            if job.cancelled or (job.held and job.held[sample].failed):
                 ended.append(row)
         return ended
 
     with model.arithmetic:
         ids, steers = [jobs[at].ids for at in used], [jobs[at].request.steer for at in used]
-        return decode(model.network, ids, plan, settings, watch, steers)
+        bends = [jobs[at].held[sample] if jobs[at].held else None for at, sample in batch]
+        return decode(model.network, ids, plan, settings, watch, steers, bends)
+
+
+def _unheld(job: DecodeJob) -> ModelError | None:
+    """The error of a request of which a sample could not follow its grammar to an end."""
+    reason = next((row.failed for row in job.held if row.failed), None)
+    return None if reason is None else unheld(reason.partition("\n")[0][:200])
 
 
 def _key(job: DecodeJob, sample: int) -> np.uint64:
@@ -302,8 +312,8 @@ def _reply(
     if job.growing:
         job.growing[sample].end(text, tokens)
     calls = ()
-    if job.request.tools:
-        text, calls = tool_calls(text)
+    if job.request.tools or job.request.must_call:
+        text, calls = (called if job.request.must_call else tool_calls)(text)
         finish, tokens = ("tool_calls", ()) if calls else (finish, tokens)
     spent = costs.spent(
         context=len(job.ids),

@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -81,6 +82,18 @@ Watch = Callable[
 ]  # called after each step, gives back the rows that shall end here
 
 
+class Bend(Protocol):
+    """Changes what one row may draw next."""
+
+    def __call__(self, logits: torch.Tensor) -> torch.Tensor:
+        """What to draw by, `[vocabulary]`, from the logits of the row."""
+        ...
+
+    def take(self, token: int) -> None:
+        """The row goes on with this token."""
+        ...
+
+
 def decode(
     network: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
@@ -88,14 +101,16 @@ def decode(
     settings: DecodeSettings,
     watch: Watch | None = None,
     steers: Sequence[Steer | None] | None = None,
+    bends: Sequence[Bend | None] | None = None,
 ) -> list[DecodedRow]:
     """The rows of the plan, in its order. Each prompt goes through the network once, however many
     rows continue it.
 
     `watch` sees the tokens as they come and may end rows: those keep what they have, and are not
-    `stopped`. `steers` has for each prompt what leads its rows.
+    `stopped`. `steers` has for each prompt what leads its rows; `bends` has for each row of the
+    plan what bends its draws, while log-probabilities stay the model's own.
     """
-    return _Decoding(network, prompts, plan, settings, steers or ()).run(watch)
+    return _Decoding(network, prompts, plan, settings, steers or (), bends or ()).run(watch)
 
 
 class _Decoding:
@@ -110,7 +125,9 @@ class _Decoding:
         plan: Plan,
         settings: DecodeSettings,
         steers: Sequence[Steer | None],
+        bends: Sequence[Bend | None],
     ) -> None:
+        self.bends = {row: bend for row, bend in enumerate(bends) if bend is not None}
         self.network, self.prompts, self.plan, self.settings = network, prompts, plan, settings
         self.device = network.device
         self.watched = Watched(network, steers)
@@ -197,14 +214,18 @@ class _Decoding:
         return logits[:, -1].float()
 
     def _record(self, step: int, logits: torch.Tensor) -> DecodeStep:
+        bent, bending = self._bent(logits)
         if self.sampled:
             if step % _BLOCK == 0:
                 self.uniforms = self._tensor(uniforms(self.plan.key, step, _BLOCK))
-            token, logprob = choose(
-                logits, self.temperature, self.settings.cut, self.uniforms[step % _BLOCK, self.live]
+            token = choose(
+                bent, self.temperature, self.settings.cut, self.uniforms[step % _BLOCK, self.live]
             )
         else:
-            token, logprob = choose(logits, None, self.settings.cut, None)
+            token = choose(bent, None, self.settings.cut, None)
+        for place, bend in bending:
+            bend.take(int(token[place]))
+        logprob = logits.gather(1, token[:, None])[:, 0] - logits.logsumexp(dim=-1)
         self.tokens[self.live, step] = token.int()
         self.logprobs[self.live, step] = logprob
         top = logits[:, :0]
@@ -220,6 +241,21 @@ class _Decoding:
             )
         self.done |= torch.isin(token, self.stops) | (self.limits <= step + 1)
         return recorded
+
+    def _bent(self, logits: torch.Tensor) -> tuple[torch.Tensor, list[tuple[int, Bend]]]:
+        """What to draw by, and which rows still going are bent, by their places."""
+        if not self.bends:
+            return logits, []
+        going = zip(self.live.tolist(), self.done.tolist(), strict=True)
+        bending = [
+            (place, self.bends[row])
+            for place, (row, done) in enumerate(going)
+            if not done and row in self.bends
+        ]
+        bent = logits.clone()
+        for place, bend in bending:
+            bent[place] = bend(logits[place])
+        return bent, bending
 
     def _end(self, rows: Sequence[int], step: int) -> None:
         """End rows by their number in the plan; what they have after `step` is left out."""
@@ -339,17 +375,14 @@ def choose(
     temperature: torch.Tensor | None,
     cut: Truncation,
     uniform: torch.Tensor | None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The next token int64 `[rows]` and its log-probability float32 `[rows]` under the model's own
-    distribution.
+) -> torch.Tensor:
+    """The next token int64 `[rows]`.
 
     logits: float32 `[rows, vocabulary]`. temperature: `[rows]`, 0 for the likeliest token; None
         when every row is greedy.
     """
     if temperature is None or uniform is None:
-        token = logits.argmax(dim=-1)
-    else:
-        greedy = temperature == 0
-        scaled = logits / torch.where(greedy, 1.0, temperature)[:, None]
-        token = torch.where(greedy, logits.argmax(dim=-1), draw(kept(scaled, cut), uniform))
-    return token, logits.gather(1, token[:, None])[:, 0] - logits.logsumexp(dim=-1)
+        return logits.argmax(dim=-1)
+    greedy = temperature == 0
+    scaled = logits / torch.where(greedy, 1.0, temperature)[:, None]
+    return torch.where(greedy, logits.argmax(dim=-1), draw(kept(scaled, cut), uniform))

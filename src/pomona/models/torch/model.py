@@ -10,6 +10,7 @@ import secrets
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import aclosing
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,8 +35,9 @@ from pomona.models.request import (
     too_long,
     wrong_request,
 )
+from pomona.models.schemas import described, grammar_of
 from pomona.models.torch.answering import DecodeJob, run_batch, score
-from pomona.models.torch.codec import Template
+from pomona.models.torch.codec import Grammars, HeldRow, Template, constrains
 from pomona.models.torch.native import NativeModel, mean_states
 
 Result = TypeVar("Result")
@@ -73,7 +75,9 @@ class TorchModel(NativeModel):
         self._dtype = str(settings.get("dtype") or self.network.dtype).removeprefix("torch.")
         self._template = Template(self.codec)
         tools: frozenset[Ability] = frozenset({"tools"} if self._template.tools else ())
-        self.abilities = _ABILITIES | tools
+        schema: frozenset[Ability] = frozenset({"schema"} if constrains(self.codec) else ())
+        self.abilities = _ABILITIES | tools | schema
+        self._grammars = Grammars(self.codec, self.shape.vocabulary)
         self._costs = CostModel(self.shape, price)
         self._jobs: queue.SimpleQueue[DecodeJob | list[DecodeJob] | Callable[[], None] | None] = (
             queue.SimpleQueue()
@@ -123,7 +127,12 @@ class TorchModel(NativeModel):
     async def stream(
         self, request: Request, samples: Sequence[Draw]
     ) -> AsyncGenerator[ReplyPiece | Reply, None]:
-        """See `Model`."""
+        """See `Model`; with tools a sample comes in one piece."""
+        if request.tools:
+            async with aclosing(super().stream(request, samples)) as coming:
+                async for item in coming:
+                    yield item
+            return
         pieces: asyncio.Queue[ReplyPiece | None] = asyncio.Queue()
         job = await self._job(request, samples, pieces.put_nowait)
         self._put(job)
@@ -200,15 +209,26 @@ class TorchModel(NativeModel):
                 where=self.name,
                 remedy="ask for no top_logprobs",
             )
+        held: list[HeldRow] = []
+        if request.must_call or request.schema is not None:
+            held = await asyncio.to_thread(self._held, request, len(samples))
+            request = request if "tools" in self.abilities else described(request)
         prompt, ids = await self._encoded(request)
         context = self.context
         if context is not None and len(ids) + 1 > context:
             raise too_long(len(ids), context, self.name)
         loop = asyncio.get_running_loop()
-        job = DecodeJob(request, prompt, ids, tuple(samples), loop.create_future(), loop)
+        job = DecodeJob(request, prompt, ids, tuple(samples), loop.create_future(), loop, held=held)
         if on_piece is not None:
             job.on_piece = lambda piece: job.tell(partial(on_piece, piece))
         return job
+
+    def _held(self, request: Request, rows: int) -> list[HeldRow]:
+        """So many rows at the beginning of the grammar of a request."""
+        if "schema" not in self.abilities:
+            raise self.without("schema")
+        grammar = grammar_of(request, self._grammars.check)
+        return [] if grammar is None else [self._grammars.row(grammar) for _ in range(rows)]
 
     async def _job_or_error(
         self, request: Request, samples: Sequence[Draw]

@@ -116,7 +116,7 @@ async def _likelihoods(
         remedy = "use a torch model as judge, or another reward"
         raise PomonaError("no model gives log-probabilities", where=where, remedy=remedy)
     steer = None if model is context.judge else context.request.steer
-    request = replace(context.request, options=(), tools=(), steer=steer)
+    request = replace(context.request, options=(), tools=(), must_call=(), schema=None, steer=steer)
     scored = await context.score(model, request, texts)
     counts = [max(1, len(logs)) if mean else 1 for logs in scored]
     sums = (float(logs.sum(dtype="float64")) for logs in scored)

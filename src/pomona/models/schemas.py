@@ -1,0 +1,277 @@
+"""What holds an answer to a JSON Schema or to the call of a function: a grammar in the language of
+llguidance, which rows of torch and llama.cpp follow alike, and what of a schema cannot be followed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from importlib.util import find_spec
+from typing import Any
+
+from pomona.models.request import ModelError, Request, content_of, wrong_request
+
+Check = Callable[[str], str]  # from a grammar to why it cannot be followed, "" where it can
+Calls = tuple[Mapping[str, Any], ...]
+UNSUPPORTED = "unsupported_schema"  # the code of what is refused
+NO_ANSWER = "it leads back to itself"
+_HEAD = "%llguidance {}\n"
+_OPTIONS = "x-guidance"
+# As `json.dumps` writes: where blanks are free, a weak model writes them for ever.
+_FORM = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+_BEFORE, _AFTER = "<tool_call>\n", "\n</tool_call>"
+_CALL = re.compile(
+    re.escape(_BEFORE)
+    + r'\{"name": (?P<name>"(?:[^"\\]|\\.)*"), "arguments": (?P<arguments>.*)\}'
+    + re.escape(_AFTER),
+    re.DOTALL,
+)
+_NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": False}
+_LONGEST, _DEEPEST = 120_000, 64  # characters, levels
+_MOST_TRIES = 1000
+_ONE = ("items", "additionalProperties")
+_SEVERAL = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
+_NAMED = ("$defs", "definitions", "properties", "patternProperties")
+_VALUES = ("const", "enum", "default", "examples")  # which hold no schemas
+_PLACE = re.compile(r"^(?:at \d+\(\d+\): )?(?:failed to compile JSON schema: )?")
+_KEYS = re.compile(r'Unimplemented keys: \["([^"]+)"')
+_ONE_OF = (
+    '"oneOf" can be held to only where its parts differ by type, or by a required property that is '
+    "another const in each"
+)
+
+
+def grammar_of(request: Request, check: Check) -> str | None:
+    """The grammar that the answer to a request must follow, None where it is free. A ModelError of
+    status 400 names the keyword that cannot be followed, and its place; it may take a second.
+    """
+    if request.must_call:
+        named = {tool["function"]["name"]: tool["function"] for tool in _functions(request)}
+        absent = [name for name in request.must_call if name not in named]
+        if absent:
+            remedy = "give it among the tools"
+            raise wrong_request(f'no tool is called "{absent[0]}"', remedy=remedy)
+        functions = [named[name] for name in request.must_call]
+        grammar = _calls(functions)
+        parts = [(f'tools["{one["name"]}"].parameters', one.get("parameters")) for one in functions]
+    elif request.schema is not None:
+        grammar = _HEAD + "start: %json " + _written(request.schema)
+        parts = [("schema", request.schema)]
+    else:
+        return None
+    for where, schema in parts:
+        _check_size(schema, where)
+    if check(grammar):
+        _refuse(parts, check)
+        raise wrong_request("the schemas are too much together", code=UNSUPPORTED)
+    return grammar
+
+
+def called(text: str) -> tuple[str, Calls]:
+    """What is left of the text of an answer that had to be a call, and the call as the OpenAI API
+    has it; none where the answer was cut.
+    """
+    if (found := _CALL.fullmatch(text)) is None:
+        return text, ()
+    function = {"name": json.loads(found["name"]), "arguments": found["arguments"]}
+    return "", ({"id": "call_0", "type": "function", "function": function},)
+
+
+def described(request: Request) -> Request:
+    """The request to a model whose template knows no tools: the functions, one of which it must
+    call, stand in the system's message.
+    """
+    if request.prompt is not None or not request.tools:
+        return replace(request, tools=())
+    listed = [json.dumps(tool["function"], ensure_ascii=False) for tool in _functions(request)]
+    told = "\n".join(["Answer by calling one of these functions:", *listed])
+    first, *rest = request.messages
+    if first.get("role") != "system":
+        return replace(
+            request, tools=(), messages=({"role": "system", "content": told}, first, *rest)
+        )
+    both = {**first, "content": f"{content_of(first)}\n\n{told}"}
+    return replace(request, tools=(), messages=(both, *rest))
+
+
+def unheld(reason: str) -> ModelError:
+    """The error of a schema that no answer could follow to its end."""
+    message = f"no answer can follow this schema to its end: {reason}"
+    return wrong_request(message, remedy="use a simpler schema", code=UNSUPPORTED)
+
+
+def _functions(request: Request) -> list[Mapping[str, Any]]:
+    return [tool for tool in request.tools if tool.get("type") == "function"]
+
+
+def _calls(functions: Sequence[Mapping[str, Any]]) -> str:
+    """A call in the form that most templates teach, each function's arguments by its schema."""
+    rules = [_HEAD + "start: " + " | ".join(f"call{at}" for at in range(len(functions)))]
+    for at, one in enumerate(functions):
+        head = f'{_BEFORE}{{"name": {json.dumps(one["name"])}, "arguments": '
+        rules += [
+            f"call{at}: {json.dumps(head)} arguments{at} {json.dumps('}' + _AFTER)}",
+            f"arguments{at}: %json {_written(one.get('parameters'))}",
+        ]
+    return "\n".join(rules)
+
+
+def _written(schema: Any) -> str:
+    """The schema with our own options; of a function without parameters that of no arguments."""
+    if schema is None:
+        schema = _NO_ARGUMENTS
+    if not isinstance(schema, Mapping):
+        schema = {"allOf": [schema]}
+    bare = {name: value for name, value in schema.items() if name != _OPTIONS}
+    return json.dumps({**_told_apart(bare, bare), _OPTIONS: _FORM})
+
+
+def _told_apart(value: Any, root: Mapping[str, Any]) -> Any:
+    """The schema with `anyOf` for each `oneOf` of which no value can fulfil two parts."""
+    if isinstance(value, list):
+        return [_told_apart(one, root) for one in value]
+    if not isinstance(value, Mapping):
+        return value
+    parts = value.get("oneOf")
+    disjoint = isinstance(parts, list) and "anyOf" not in value and _disjoint(parts, root)
+    return {
+        "anyOf" if disjoint and name == "oneOf" else name: inner
+        if name in _VALUES
+        else _told_apart(inner, root)
+        for name, inner in value.items()
+    }
+
+
+def _disjoint(parts: Sequence[Any], root: Mapping[str, Any]) -> bool:
+    """Whether all are objects with a required property that is another text in each."""
+    known = [_marks(part, root) for part in parts]
+    shared = set.intersection(*map(set, known)) if known else set()
+    return any(len({marks[name] for marks in known}) == len(known) for name in shared)
+
+
+def _marks(part: Any, root: Mapping[str, Any]) -> dict[str, str]:
+    """The required properties of an object that have but one text."""
+    if isinstance(part, Mapping) and isinstance(reference := part.get("$ref"), str):
+        kind, _, name = reference.removeprefix("#/").partition("/")
+        part = root.get(kind, {}).get(name) if kind in _NAMED[:2] else None
+    match part:
+        case {"type": "object", "properties": dict(named), "required": list(required)}:
+            found = {name: named[name] for name in named if name in required}
+            return {name: text for name, one in found.items() if (text := _only(one)) is not None}
+    return {}
+
+
+def _only(schema: Any) -> str | None:
+    match schema:
+        case {"const": str(text)} | {"enum": [str(text)]}:
+            return text
+    return None
+
+
+def _check_size(schema: Any, where: str) -> None:
+    """Raise ModelError where a schema is larger than any that is meant."""
+    level, depth = [schema] if isinstance(schema, Mapping | list) else [], 0
+    while level and depth <= _DEEPEST:
+        inner = (one.values() if isinstance(one, Mapping) else one for one in level)
+        level = [one for some in inner for one in some if isinstance(one, Mapping | list)]
+        depth += 1
+    if depth > _DEEPEST:
+        message = f"has more than {_DEEPEST} levels"
+        raise wrong_request(message, where=where, remedy="use fewer", code=UNSUPPORTED)
+    if (size := len(json.dumps(schema))) > _LONGEST:
+        message = f"has {size:,} characters, and at most {_LONGEST:,} are taken"
+        raise wrong_request(message, where=where, remedy="use fewer", code=UNSUPPORTED)
+
+
+def _refuse(parts: Sequence[tuple[str, Any]], check: Check) -> None:
+    """Raise ModelError for the first schema that alone cannot be followed, with the innermost part
+    of it that cannot for the same reason.
+    """
+    for where, schema in parts:
+        reason = _reason(schema, {}, check)
+        if not reason:
+            continue
+        tries, inside = _MOST_TRIES, schema
+        searching = isinstance(schema, Mapping)
+        kept = {name: schema[name] for name in _NAMED[:2] if searching and name in schema}
+        while searching:
+            searching = False
+            for step, inner in _inner(inside):
+                tries -= 1
+                if tries and _reason(inner, kept, check) == reason:
+                    where, inside, searching = where + step, inner, True
+                    break
+        raise _unsupported(reason, where)
+
+
+def _unsupported(reason: str, where: str) -> ModelError:
+    if reason == NO_ANSWER:
+        return unheld(reason)
+    message, remedy = reason, "change or leave out what cannot be held to"
+    if (keys := _KEYS.search(reason)) is not None:
+        message = f'"{keys[1]}" is a keyword that answers cannot be held to'
+    elif reason.startswith("oneOf "):
+        message, remedy = _ONE_OF, "use anyOf"
+    return wrong_request(message, where=where, remedy=remedy, code=UNSUPPORTED)
+
+
+def _reason(schema: Any, kept: Mapping[str, Any], check: Check) -> str:
+    """Why a schema cannot be followed, in one line."""
+    if isinstance(schema, Mapping):
+        schema = {**kept, **schema}
+    text = check(_HEAD + "start: %json " + _written(schema))
+    reason = text.partition("\n   1 | ")[0].partition("while processing json-schema:")[0]
+    return " ".join(_PLACE.sub("", reason).split())[:300]
+
+
+def _inner(schema: Any) -> Iterator[tuple[str, Any]]:
+    """The schemas in a schema, with the steps to them."""
+    if not isinstance(schema, Mapping):
+        return
+    for name in _NAMED:
+        if isinstance(named := schema.get(name), Mapping):
+            yield from ((f".{name}.{key}"[:200], inner) for key, inner in named.items())
+    for name in _SEVERAL:
+        if isinstance(several := schema.get(name), list):
+            yield from ((f".{name}[{at}]", inner) for at, inner in enumerate(several))
+    for name in _ONE:
+        if isinstance(one := schema.get(name), Mapping):
+            yield f".{name}", one
+
+
+def follows(text: str, schema: Any) -> bool:
+    """Whether the text of an answer is JSON, and what its schema asks for as far as that can be
+    told: not patterns, which a text may make endless work, and JSON alone without `jsonschema`.
+    """
+    try:
+        value = json.loads(text)
+        return (validator := _validator(json.dumps(schema))) is None or validator.is_valid(value)
+    except (ValueError, RecursionError):
+        return False
+    except Exception:  # a schema that is none, or refers to nothing: only its server can tell
+        return True
+
+
+@lru_cache(64)
+def _validator(text: str) -> Any:
+    """What checks values by a schema; None where nothing does."""
+    if find_spec("jsonschema") is None or '"patternProperties"' in text:
+        return None
+    from jsonschema import Draft202012Validator, validators
+    from referencing import Registry
+
+    kind = validators.extend(Draft202012Validator, {"pattern": lambda *_: ()})
+    return kind(json.loads(text), registry=Registry())
+
+
+def obeys(calls: Sequence[Mapping[str, Any]], names: Sequence[str]) -> bool:
+    """Whether an answer that had to be a call is one of these functions, with JSON arguments."""
+    functions = [call.get("function") or {} for call in calls]
+    try:
+        texts = [one["arguments"] for one in functions if one["name"] in names]
+        return bool(texts) and all(isinstance(json.loads(text), dict) for text in texts)
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return False

@@ -1,0 +1,127 @@
+"""Parameters beyond the common ones: what holds an answer to a form, what changes nothing, and what
+only a server behind us may know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from pomona.models import HAVE
+from pomona.serve.fields import Fields, bad, mistyped
+from pomona.serve.served import ServedModel
+from pomona.web import ApiError, wrong
+
+FORMAT, CHOICE = "response_format", "tool_choice"
+_INERT = frozenset(
+    {
+        "user",
+        "metadata",
+        "store",
+        "service_tier",
+        "parallel_tool_calls",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "safety_identifier",
+    }
+)
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "presence_penalty": (0,),
+    "frequency_penalty": (0,),
+    "logit_bias": ({},),
+    "modalities": (["text"],),
+    "echo": (False,),
+    "suffix": ("",),
+}
+_MOST_LOGPROBS = 20
+
+
+def extras(
+    rest: Mapping[str, Any], served: ServedModel, tools: Sequence[Mapping[str, Any]], n: int
+) -> dict[str, Any]:
+    """What the other fields of a request change in what its model is asked: `extra` goes to its
+    server, `schema` and `must_call` hold the answer, `tools` are taken away. ApiError 400 for what
+    a model in this process does not know or cannot do.
+    """
+    if served.remote:
+        return {**_checked(rest, tools), "extra": rest}
+    left = {name: value for name, value in rest.items() if name not in _INERT}
+    changes = _format(left.pop(FORMAT, None)) | _choice(left.pop(CHOICE, None), tools)
+    if changes.keys() & {"schema", "must_call"} and "schema" not in served.model.abilities:
+        param = FORMAT if "schema" in changes else CHOICE
+        raise _unable(served, param)
+    if left.get("best_of") == n:
+        del left["best_of"]
+    for name, value in left.items():
+        if name not in _NEUTRAL:
+            raise bad(name[:80], "is not known to this model", "unknown_parameter")
+        if not any(value == one and type(value) in {type(one), float} for one in _NEUTRAL[name]):
+            message = f"this model cannot do {name} {str(value)[:80]}"
+            raise wrong(name, message, "unsupported_value")
+    return changes
+
+
+def logprobs(fields: Fields, *, chat: bool) -> int | None:
+    """How many alternatives are asked for with each token's log-probability, None where nothing is;
+    the older API gives their number.
+    """
+    if not chat:
+        return fields.integer("logprobs", 0, _MOST_LOGPROBS)
+    wanted = fields.take("logprobs", bool, False)
+    top = fields.integer("top_logprobs", 0, _MOST_LOGPROBS, 0)
+    if top and not wanted:
+        raise bad("top_logprobs", "needs logprobs: true")
+    return top if wanted else None
+
+
+def _checked(rest: Mapping[str, Any], tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the answer of a server is held to; it may know formats and choices that we do not."""
+    with suppress(ApiError):
+        held = _format(rest.get(FORMAT)) | _choice(rest.get(CHOICE), tools)
+        return {name: value for name, value in held.items() if name != "tools"}
+    return {}
+
+
+def _unable(served: ServedModel, param: str) -> ApiError:
+    message = f'the model "{served.name}" cannot be held to a schema — {HAVE["schema"]}'
+    return wrong(param, message, "unsupported_value")
+
+
+def _format(given: Any) -> dict[str, Any]:
+    """The schema that an answer of this format follows."""
+    match given:
+        case None:
+            return {}
+        case {"type": "text", **rest} if not rest:
+            return {}
+        case {"type": "json_object"}:
+            return {"schema": {"type": "object"}}
+        case {"type": "json_schema", "json_schema": {"schema": dict(schema)}}:
+            return {"schema": schema}
+        case {"type": "json_schema"}:
+            raise mistyped(f"{FORMAT}.json_schema.schema", "an object")
+        case {"type": str(kind)}:
+            message = f'there is no format "{kind[:80]}" — use text, json_object or json_schema'
+            raise wrong(FORMAT, message, "unsupported_value")
+    raise mistyped(FORMAT, "an object with a type")
+
+
+def _choice(given: Any, tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Which of the tools must be called."""
+    if given is None or given == "auto":
+        return {}
+    if given == "none":
+        return {"tools": ()}
+    functions = [tool["function"]["name"] for tool in tools if tool["type"] == "function"]
+    match given:
+        case "required":
+            if not tools:
+                raise wrong(CHOICE, f"{CHOICE} is required, and there are no tools")
+            return {"must_call": tuple(functions)} if len(functions) == len(tools) else {}
+        case {"type": "function", "function": {"name": str(name)}}:
+            if name not in functions:
+                raise wrong(CHOICE, f'{CHOICE} names "{name[:80]}", which is none of the tools')
+            return {"must_call": (name,)}
+    message = f"{CHOICE} must be none, auto, required, or the name of a function in an object"
+    raise wrong(CHOICE, message, "unsupported_value")
