@@ -79,6 +79,7 @@ CASES = [
     Outputs("data audit report", "audit", "", "", "", "audit/report.json audit/report.html"),
     Outputs("merge", "merge.yaml o --overwrite", "one two merge.yaml", "", "o", "", ".o.partial"),
     Outputs("merge extract", "one two o --rank 1", "one two", "", "o"),
+    Outputs("merge adapters", "lora --out o --weights 0.5", "lora", "", "o"),
     Outputs("merge search", "search.yaml o --overwrite", "one two search.yaml", "", "o", "",
             "o.work"),
     Outputs("merge sweep", "search.yaml o --set weight=0.5 --overwrite", "", "", "", "",
@@ -226,6 +227,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arena: Path) -> None:
     Path("mix.yaml").write_text("inputs: {a: in.jsonl}\nsize: rows\n")
     for seed, name in enumerate(("one", "two", "three")):
         checkpoint(Path(name), seed)
+    Path("lora").mkdir()
+    pair = {f"base_model.model.q.lora_{part}.weight": np.ones((1, 1), np.float32) for part in "AB"}
+    save_file(pair, "lora/adapter_model.safetensors")
+    Path("lora/adapter_config.json").write_text('{"peft_type": "LORA", "r": 1}')
     experts = (
         "merge_method: task_arithmetic\nbase_model: one\nmodels:\n- model: two\n"
         "  parameters: {weight: 0.5}\n- model: three\n"
@@ -370,6 +375,7 @@ def test_folders_of_one_kind_do_not_replace_another(capsys: pytest.CaptureFixtur
     for command, line in {
         "sample index": "in.jsonl --out o",
         "merge extract": "one two o --rank 1",
+        "merge adapters": "lora --out o --weights 0.5",
         "run": "run.yaml --out o",
     }.items():
         assert "is a merged model" in refused(Outputs(command, "", ""), line, capsys)

@@ -15,7 +15,7 @@ from pomona.cli.output import Out
 from pomona.pages import clock, flops, size
 
 if TYPE_CHECKING:
-    from pomona.merge import Extraction, MergeResult
+    from pomona.merge import CombinedAdapter, Extraction, MergeResult
     from pomona.merge.search import LeftOut, Matrix, Searched, SearchForecast, Swept
 
 app = App(name="merge")
@@ -59,6 +59,23 @@ def _show_adapter(show: Out, result: Extraction, given: Mapping[str, Any]) -> No
     )
     for name in result.left:
         show.line(f"left out, though it changed: {name}")
+    show.line("nothing was written" if dry_run else out)
+
+
+def _show_combined(show: Out, result: CombinedAdapter, given: Mapping[str, Any]) -> None:
+    out, dry_run = given["out"], given.get("dry_run", False)
+    if show.format == "json":
+        show.json({"out": None if dry_run else out, **asdict(result)})
+        return
+    show.table(
+        [
+            {"module": one.name, "rank": one.rank, "distance from the sum": f"{one.error:.3f}"}
+            for one in result.modules
+        ]
+    )
+    for note in result.notes:
+        show.line(note)
+    show.line(f"{len(result.whole):,} tensors as they were, {size(result.size)}")
     show.line("nothing was written" if dry_run else out)
 
 
@@ -194,6 +211,22 @@ app.command(
         _show_adapter,
     ),
     name="extract",
+)
+app.command(
+    Command(
+        "pomona.merge:combine_adapters",
+        "combining",
+        Options(
+            kinds={
+                "adapters": list[str],
+                "weights": Annotated[list[float], Parameter(consume_multiple=True)],
+                "rank": Count,
+                "density": Annotated[float | None, Parameter(validator=Number(gt=0, lte=1))],
+            }
+        ),
+        _show_combined,
+    ),
+    name="adapters",
 )
 app.command(
     Command(

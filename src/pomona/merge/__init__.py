@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
+    from pomona.merge.adapters import (
+        CombinedAdapter as CombinedAdapter,
+        combine_adapters as combine_adapters,
+    )
     from pomona.merge.engine.run import (
         merge as merge,
         merge_many as merge_many,
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
+        "adapters": "CombinedAdapter combine_adapters",
         "engine.run": "merge merge_many merge_plan tensors",
         "extract": "Extraction extract_adapter",
         "plan": "MergeResult",

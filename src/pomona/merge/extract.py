@@ -39,7 +39,7 @@ from pomona.models.tensors import (
 )
 from pomona.workspace import refuse_changed, stamp
 
-_KIND = "an adapter"
+KIND = "an adapter"
 
 
 @dataclass(frozen=True)
@@ -110,14 +110,14 @@ class _Parts:
             self.modules.append(AdapterModule(module, len(a), error))
             for part, values in (("lora_A", a), ("lora_B", b)):
                 key = f"base_model.model.{module}.{part}.weight"
-                self.made[key] = _in_memory(values, self.dtype, key, stored.folder)
+                self.made[key] = in_memory(values, self.dtype, key, stored.folder)
         elif kind == "bias" and weight is not None and len(weight.shape) == 2:
             # Named at the end: it depends on whether the weight has an adapter.
             self.biases.append(name)
-            self.made[name] = _as_stored(stored)
+            self.made[name] = as_stored(stored)
         elif self.keep_whole:
             self.whole.append(module)
-            self.made[f"base_model.model.{name}"] = _as_stored(stored)
+            self.made[f"base_model.model.{name}"] = as_stored(stored)
         else:
             self.left.append(name)
 
@@ -165,7 +165,7 @@ def extract_adapter(
         raise PomonaError(message, where="extract", remedy=remedy)
     finetuned, base, out = locate_model(str(finetuned)), locate_model(str(base)), Path(out)
     check_outputs({"the adapter": out}, [finetuned, base], folders=["the adapter"])
-    check_ours(out, _KIND)
+    check_ours(out, KIND)
     before = stamp([finetuned, base])
     new, old = View.of(finetuned), View.of(base)
     for view in (new, old):
@@ -190,7 +190,7 @@ def extract_adapter(
         refuse_changed(before, stamp([finetuned, base]), out)
         settings = json.dumps(_settings(parts, config, base), indent=1).encode()
         files = {"adapter_config.json": settings}
-        write_made(out, parts.made, files, name="adapter_model.safetensors", kind=_KIND)
+        write_made(out, parts.made, files, name="adapter_model.safetensors", kind=KIND)
     size = sum(tensor.size for tensor in parts.made.values())
     return Extraction(
         tuple(parts.modules), tuple(parts.whole), parts.unchanged, tuple(parts.left), size
@@ -226,11 +226,11 @@ def _complete(parts: _Parts, tied: bool) -> None:
     for module in parts.whole:
         for kind in ("weight", "bias"):
             if (name := f"{module}.{kind}") in tensors:
-                parts.made[f"base_model.model.{name}"] = _as_stored(tensors[name])
+                parts.made[f"base_model.model.{name}"] = as_stored(tensors[name])
         name = f"{module}.weight"
         if tied and is_embedding(name) and not any(map(is_head, tensors)):
             # PEFT asks for it by name
-            parts.made["base_model.model.lm_head.weight"] = _as_stored(tensors[name])
+            parts.made["base_model.model.lm_head.weight"] = as_stored(tensors[name])
 
 
 def _check_numbers(view: View) -> None:
@@ -268,12 +268,15 @@ def _rank(values: NDArray[np.float64], rank: int | None, energy: float | None) -
     return min(wanted, len(values), rank or len(values))
 
 
-def _in_memory(values: NDArray[np.float64], dtype: str, name: str, where: Path) -> NewTensor:
+def in_memory(values: NDArray[np.float64], dtype: str, name: str, where: object) -> NewTensor:
+    """A matrix of an adapter, in the type it is written in."""
     data = encode_finite(np.ascontiguousarray(values, np.float32), dtype, name, where)
     return NewTensor(dtype, values.shape, lambda: (data,))
 
 
-def _as_stored(stored: Stored) -> NewTensor:
+def as_stored(stored: Stored) -> NewTensor:
+    """A tensor that goes along as it is."""
+
     def blocks() -> Iterator[bytes]:
         values = TensorRows(stored)
         yield from (values.stored(rows).tobytes() for rows in row_blocks(*values.shape))
@@ -282,15 +285,27 @@ def _as_stored(stored: Stored) -> NewTensor:
 
 
 def _settings(parts: _Parts, config: Mapping[str, Any], base: Path) -> dict[str, Any]:
-    ranks = {module.name: module.rank for module in parts.modules}
-    usual = Counter(ranks.values()).most_common(1)[0][0] if ranks else 1
-    others = {name: rank for name, rank in ranks.items() if rank != usual}
     causal = str((config.get("architectures") or [""])[0]).endswith("ForCausalLM")
     tied = ties_in(base) and any(is_embedding(f"{module}.weight") for module in parts.whole)
-    return {
-        "peft_type": "LORA",
+    return adapter_settings(parts.modules) | {
         "task_type": "CAUSAL_LM" if causal else None,
         "base_model_name_or_path": str(base),
+        "modules_to_save": parts.whole or None,
+        "bias": "all" if parts.biases else "none",
+        "fan_in_fan_out": parts.flipped,
+        **({"ensure_weight_tying": True} if tied else {}),
+    }
+
+
+def adapter_settings(modules: Sequence[AdapterModule]) -> dict[str, Any]:
+    """What adapter_config.json says of modules whose scale is 1: the rank that most have, and the
+    others by name.
+    """
+    ranks = {module.name: module.rank for module in modules}
+    usual = Counter(ranks.values()).most_common(1)[0][0] if ranks else 1
+    others = {name: rank for name, rank in ranks.items() if rank != usual}
+    return {
+        "peft_type": "LORA",
         "r": usual,
         "lora_alpha": usual,
         "rank_pattern": others,
@@ -298,9 +313,5 @@ def _settings(parts: _Parts, config: Mapping[str, Any], base: Path) -> dict[str,
         "lora_dropout": 0.0,
         "use_rslora": False,
         "target_modules": sorted(ranks),
-        "modules_to_save": parts.whole or None,
-        "bias": "all" if parts.biases else "none",
-        "fan_in_fan_out": parts.flipped,
         "inference_mode": True,
-        **({"ensure_weight_tying": True} if tied else {}),
     }

@@ -12,8 +12,8 @@ from pomona.errors import PomonaError
 from pomona.models import read_config
 from pomona.models.tensors import Stored, View
 
-_FILE = "adapter_model.safetensors"
-_ROOT = "base_model.model."
+ADAPTER_FILE = "adapter_model.safetensors"
+ADAPTER_ROOT = "base_model.model."
 _PARTS = re.compile(
     r"(?P<module>.+?)\.(?P<part>lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector|base_layer"
     r"|token_adapter\.(?:base_layer|trainable_tokens_delta))(?:\.(?P<kind>weight|bias))?$"
@@ -90,7 +90,7 @@ class Adapter:
 
     def wrong(self, message: str, remedy: str) -> PomonaError:
         """An error in its tensors."""
-        return PomonaError(message, where=self.folder / _FILE, remedy=remedy)
+        return PomonaError(message, where=self.folder / ADAPTER_FILE, remedy=remedy)
 
     def misfit(self, short: str, made_for: Sequence[int], wanted: Sequence[int]) -> PomonaError:
         """The error for a tensor that is made for another shape."""
@@ -111,9 +111,9 @@ def read_adapter(folder: Path) -> Adapter:
             where=folder,
             remedy="name a folder that PEFT's save_pretrained wrote",
         )
-    if not (folder / _FILE).is_file():
+    if not (folder / ADAPTER_FILE).is_file():
         raise PomonaError(
-            f"holds no {_FILE}; pickles are not loaded",
+            f"holds no {ADAPTER_FILE}; pickles are not loaded",
             where=folder,
             remedy="save it again with safe_serialization=True",
         )
@@ -185,7 +185,11 @@ def _sorted_parts(folder: Path, config: Mapping[str, Any]) -> Adapter:
     parts: dict[str, dict[str, Stored]] = {}
     whole: dict[str, Stored] = {}
     for name, stored in View.of(folder).tensors.items():
-        short = name.removeprefix(_ROOT).replace(".modules_to_save.", ".").replace(".default.", ".")
+        short = (
+            name.removeprefix(ADAPTER_ROOT)
+            .replace(".modules_to_save.", ".")
+            .replace(".default.", ".")
+        )
         match = _PARTS.match(short)
         if match:
             part = match["part"] + (".bias" if match["kind"] == "bias" else "")
@@ -193,7 +197,7 @@ def _sorted_parts(folder: Path, config: Mapping[str, Any]) -> Adapter:
         elif "lora_" in short or not short.endswith((".weight", ".bias")):
             raise PomonaError(
                 f'holds a tensor "{name}" of unknown meaning',
-                where=folder / _FILE,
+                where=folder / ADAPTER_FILE,
                 remedy="merge it with PEFT",
             )
         else:
