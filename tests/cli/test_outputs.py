@@ -78,6 +78,8 @@ CASES = [
     Outputs("data audit sample", "in.jsonl --out a", "in.jsonl", "", "a", "a.card.json"),
     Outputs("data audit report", "audit", "", "", "", "audit/report.json audit/report.html"),
     Outputs("merge", "merge.yaml o --overwrite", "one two merge.yaml", "", "o", "", ".o.partial"),
+    Outputs("merge", "series.yaml o --overwrite", "one two series.yaml", "", "o", "",
+            ".o.partial o.work"),
     Outputs("merge extract", "one two o --rank 1", "one two", "", "o"),
     Outputs("merge adapters", "lora --out o --weights 0.5", "lora", "", "o"),
     Outputs("merge search", "search.yaml o --overwrite", "one two search.yaml", "", "o", "",
@@ -236,6 +238,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arena: Path) -> None:
         "  parameters: {weight: 0.5}\n- model: three\n"
     )
     Path("merge.yaml").write_text(f"{experts}  parameters: {{weight: 0.5}}\n")
+    last = "merge_method: passthrough\nmodels: [{model: first}]\n"
+    Path("series.yaml").write_text(f"name: first\n{Path('merge.yaml').read_text()}---\n{last}")
     section = (
         "search:\n  trials: 2\n  records: in.jsonl\n  metric: chrf\n  prompt: '{prompt}'\n"
         "  completion: completion\n  valid: {where: {id: ['0', '1', '2']}}\n"

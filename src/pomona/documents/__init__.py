@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pomona.documents.yaml_file import (
         Document as Document,
         compose as compose,
+        compose_all as compose_all,
         read_text as read_text,
         read_yaml as read_yaml,
     )
@@ -32,6 +33,6 @@ __getattr__, __dir__ = lazily(
     {
         "json_file": "open_file parse_json read_json",
         "strict_model": "StrictModel model_of problems read_model",
-        "yaml_file": "Document compose read_text read_yaml",
+        "yaml_file": "Document compose compose_all read_text read_yaml",
     },
 )

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,24 @@ def compose(
     Raises PomonaError with the line where it is broken, nested too deeply, holds more than MOST
     values, has an alias of what it stands in, or (`aliases=False`) any alias.
     """
+    with _refused(text, path, aliases):
+        return yaml.compose(text, Loader=loader)
+
+
+def compose_all(text: str, path: str | Path, *, loader: Any = _Loader) -> list[Node]:
+    """The trees of all documents of a text, parted by `---`, without empty ones beside others.
+    Raises as `compose` does.
+    """
+    with _refused(text, path, aliases=True):
+        roots = list(yaml.compose_all(text, Loader=loader))
+    null = _SCALARS["null"]
+    full = [root for root in roots if not (isinstance(root, ScalarNode) and null.match(root.value))]
+    return full or roots[:1]
+
+
+@contextmanager
+def _refused(text: str, path: str | Path, aliases: bool) -> Iterator[None]:
+    """Look a text through before it is composed, and tell what is wrong with it by its line."""
     if odd := yaml.reader.Reader.NON_PRINTABLE.search(text):
         line = text.count("\n", 0, odd.start()) + 1
         message = f"broken YAML: the character U+{ord(odd[0]):04X}"
@@ -119,7 +138,7 @@ def compose(
     try:
         # Before anything recurses: the loader in C has no limit, and ends the process.
         _survey(yaml.parse(text, Loader=_Parser), path, aliases)
-        return yaml.compose(text, Loader=loader)
+        yield
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         # The loader in C names a line after the last where a text ends too early.

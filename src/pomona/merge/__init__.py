@@ -12,12 +12,12 @@ if TYPE_CHECKING:
         combine_adapters as combine_adapters,
     )
     from pomona.merge.engine.run import (
-        merge as merge,
         merge_many as merge_many,
         merge_plan as merge_plan,
         tensors as tensors,
     )
     from pomona.merge.extract import Extraction as Extraction, extract_adapter as extract_adapter
+    from pomona.merge.merging import merge as merge
     from pomona.merge.plan import MergeResult as MergeResult
     from pomona.merge.planning.models import locate_model as locate_model
     from pomona.merge.planning.planner import plan_merge as plan_merge
@@ -26,8 +26,9 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "adapters": "CombinedAdapter combine_adapters",
-        "engine.run": "merge merge_many merge_plan tensors",
+        "engine.run": "merge_many merge_plan tensors",
         "extract": "Extraction extract_adapter",
+        "merging": "merge",
         "plan": "MergeResult",
         "planning.models": "locate_model",
         "planning.planner": "plan_merge",

@@ -9,9 +9,10 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,10 @@ from pomona.models.tensors import (
 )
 from pomona.workspace import is_full
 
+if TYPE_CHECKING:
+    from pomona.merge.reading.reader import MergekitDocument
+    from pomona.merge.reading.recipe import MergeRecipe
+
 Progress = Callable[[int, int], None]
 _UNITS = {
     "": 1,
@@ -48,58 +53,23 @@ _UNITS = {
 _SMALLEST = 1 << 16
 
 
-def merge(
-    recipe: str | Path | Mapping[str, Any],
-    out: str | Path,
+def merge_recipe(
+    recipe: MergeRecipe | MergekitDocument | str | Path | Mapping[str, Any],
+    out: Path,
     *,
     models: Mapping[str, Path] | None = None,
-    memory: int | str = "1GiB",
-    threads: int | None = None,
-    shard_size: int | str = "5GB",
     seed: int | None = None,
-    report: bool = True,
-    overwrite: bool = False,
     allow_mixed: bool = False,
+    overwrite: bool = False,
     dry_run: bool = False,
-    progress: Progress | None = None,
+    beside: Mapping[str, bytes] | None = None,
+    **engine: Any,
 ) -> MergeResult:
-    """Merge checkpoints as a recipe says, in mergekit's format, into a folder that transformers
-    loads.
-
-    `recipe` may also be a mapping, and `models` names folders that are taken before any other. The
-    program itself takes about 150 MB beside `memory`. The result's bytes depend on neither memory
-    nor threads. The report has task vectors (norm, cosine, sign conflicts), measured on the way. A
-    checkpoint at `out` stays as it is until the new one is whole. After a dry run the result tells
-    what would be read and written, the peak memory and the plan's notes. `progress` is called with
-    bytes done and all bytes.
-
-    A killed merge called again goes on with the tensors it has finished, in `.OUT.partial`, and
-    gives the same bytes. Raises PomonaError for recipes and models that do not fit and for NaN or
-    infinity in an input, and ResourceError for a full disk; nothing is left behind then.
-
-    Args:
-        recipe: YAML file. Models are folders, names of `pomona models`, or Hugging Face ids.
-        out: Folder of the result. A killed merge goes on when the same command is given again.
-        memory: Memory for blocks of tensors, such as 1GiB.
-        threads: CPU threads; all when left out. The result does not depend on them.
-        shard_size: Largest safetensors file, such as 5GB.
-        seed: Seed in place of the recipe's.
-        report: Measure how the models differ, and write report.html.
-        overwrite: Replace a checkpoint that is there and that Pomona wrote; files that others have
-            put into its folder stay.
-        allow_mixed: Merge models of different architectures whose tensors fit.
-        dry_run: Only print what would be read, written and merged.
+    """Merge as one recipe says, see `pomona.merge.merge`. `beside` are further files of the
+    result; `engine`: memory, threads, shard_size, report, progress.
     """
     from pomona.merge.planning.planner import plan_merge
 
-    out = Path(out).absolute()
-    engine: dict[str, Any] = {
-        "memory": memory,
-        "threads": threads,
-        "shard_size": shard_size,
-        "report": report,
-        "progress": progress,
-    }
     if dry_run:
         check_free(out, MERGED, overwrite)
         plan = plan_merge(recipe, models=models, seed=seed, allow_mixed=allow_mixed, dry_run=True)
@@ -116,12 +86,13 @@ def merge(
     except BaseException:
         workspace.remove() if workspace.new else workspace.release()
         raise
+    plan = replace(plan, extra={**plan.extra, **(beside or {})})
     return _merge([plan], [workspace], **engine)[0]
 
 
 def merge_plan(plan: MergePlan, out: str | Path, **engine: Any) -> MergeResult:
-    """As `merge`, for a merge that is planned already. `engine`: memory, threads, shard_size,
-    report, overwrite, dry_run, progress.
+    """As `merge_recipe`, for a merge that is planned already. `engine`: memory, threads,
+    shard_size, report, overwrite, dry_run, progress.
     """
     return merge_many([plan], [out], **engine)[0]
 
@@ -141,7 +112,7 @@ def merge_many(
     """Several merges from one reading of their inputs: each plan's result in its own folder, byte
     for byte as `merge_plan` writes it.
 
-    Arguments and errors as in `merge`. When one fails, nothing is left of any.
+    Arguments and errors as in `pomona.merge.merge`. When one fails, nothing is left of any.
     """
     folders = [Path(out).absolute() for out in outs]
     if len(set(folders)) != len(plans) or len(folders) != len(plans):

@@ -37,7 +37,9 @@ from pomona.models.tensors import (
     content_of,
     full_disk,
     is_buffer,
+    lay_out,
     row_blocks,
+    size_of,
 )
 from pomona.workspace import is_full, refuse_changed, room_on_disk
 
@@ -278,7 +280,9 @@ class Result:
         plan = replace(self.plan, notes=(*self.plan.notes, *self._odd_notes()))
         told = forecast(plan, self.workspace.out, self.layout, memory=memory, threads=threads)
         name, hashes = self.workspace.out.name, self._hashes.result()
-        files = self._beside() | card_files(plan, name, self.sources, hashes, told, layers)
+        files = files_beside(plan, self.layout) | card_files(
+            plan, name, self.sources, hashes, told, layers
+        )
         if layers:
             files["report.html"] = page(name, told.signature, layers).encode()
         for name, content in files.items():
@@ -312,18 +316,35 @@ class Result:
                 f"{min(self._odd)}: is its model damaged?"
             )
 
-    def _beside(self) -> dict[str, bytes]:
-        plan = self.plan
-        files: dict[str, bytes] = {"config.json": _json(plan.config)}
-        if self.layout.index:
-            files[INDEX] = self.layout.index
-        if plan.tokenizer:
-            files |= {
-                name: content_of(plan.tokenizer / name)
-                for name in TOKENIZER_FILES
-                if os.path.lexists(plan.tokenizer / name)
-            }
-        return files | dict(plan.extra)
+
+def files_beside(plan: MergePlan, layout: ShardLayout) -> dict[str, bytes]:
+    """What stands beside the tensors of a result, without what tells of the merge."""
+    files: dict[str, bytes] = {"config.json": _json(plan.config)}
+    if layout.index:
+        files[INDEX] = layout.index
+    if plan.tokenizer:
+        files |= {
+            name: content_of(plan.tokenizer / name)
+            for name in TOKENIZER_FILES
+            if os.path.lexists(plan.tokenizer / name)
+        }
+    return files | dict(plan.extra)
+
+
+def write_outline(plan: MergePlan, folder: Path) -> None:
+    """A checkpoint as the plan's result will be, to plan further merges with: all that is read
+    before a merge is there, and where its numbers would be the file has a hole, which takes no
+    room.
+    """
+    folder.mkdir(parents=True)
+    layout = lay_out(plan.jobs, sum(map(size_of, plan.jobs)))
+    (shard,) = layout.shards
+    with (folder / shard.name).open("wb") as stream:
+        stream.write(shard.header)
+        stream.truncate(shard.size)
+    for name, content in files_beside(plan, layout).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

@@ -12,6 +12,7 @@ from pomona.errors import PomonaError
 from pomona.merge.plan import MergePlan
 from pomona.merge.planning.models import Opened, Resolve, folders_of, locate_model, open_model
 from pomona.merge.preparing.keymap import alike, unlike
+from pomona.merge.reading.reader import MergekitDocument
 from pomona.merge.reading.recipe import MergeRecipe, ModelRef, TokenizerRule
 from pomona.merge.reading.sections import read_recipe
 from pomona.models.tensors import View
@@ -20,7 +21,7 @@ _HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
 
 
 def plan_merge(
-    recipe: MergeRecipe | str | Path | Mapping[str, Any],
+    recipe: MergeRecipe | MergekitDocument | str | Path | Mapping[str, Any],
     *,
     models: Mapping[str, Path] | None = None,
     seed: int | None = None,
@@ -28,6 +29,7 @@ def plan_merge(
     work: Path | None = None,
     allow_mixed: bool = False,
     dry_run: bool = False,
+    tokenizers: Path | None = None,
 ) -> MergePlan:
     """Decide a whole merge before anything is written.
 
@@ -39,6 +41,8 @@ def plan_merge(
     allow_mixed: merge models whose config.json names different architectures (mergekit's
         --allow-crimes); tensors must fit all the same.
     dry_run: prepare nothing on the disk.
+    tokenizers: folder for a tokenizer that must be made, in place of one in `work`, also in a dry
+        run.
     Raises PomonaError naming model, tensor and remedy when the models do not fit each other or the
     recipe.
     """
@@ -53,9 +57,10 @@ def plan_merge(
         vocabulary_notes,
     )
 
-    file = (Path(recipe),) if isinstance(recipe, str | Path) else ()
+    path = recipe.path if isinstance(recipe, MergekitDocument) else recipe
+    file = (Path(path),) if isinstance(path, str | Path) else ()
     recipe = recipe if isinstance(recipe, MergeRecipe) else read_recipe(recipe)
-    prepared, opened, folders = _open(recipe, models or {}, resolve, work, dry_run)
+    prepared, opened, folders = _open(recipe, models or {}, resolve, work, dry_run, tokenizers)
     mixed = allow_mixed or bool(prepared and prepared.frame)
     check_architectures(opened.values(), mixed)
     check_quantised(opened.values())
@@ -99,11 +104,10 @@ def _open(
     resolve: Resolve,
     work: Path | None,
     dry_run: bool,
+    tokenizers: Path | None,
 ) -> tuple[Any, dict[str, Opened], tuple[Path, ...]]:
-    rule, merged = recipe.tokenizer, recipe.references
-    named = (rule.source, *(token.source for token in rule.tokens.values())) if rule else ()
-    others = tuple(dict.fromkeys(source for source in named if isinstance(source, ModelRef)))
-    folders = folders_of((*merged, *others), given, resolve)
+    merged = recipe.references
+    folders = folders_of(recipe.named, given, resolve)
     prepared = None
     views = {str(ref): View.of(folders[str(ref.plain)]) for ref in merged}
     if recipe.tokenizer or recipe.key_map or any(ref.lora for ref in merged):
@@ -121,7 +125,7 @@ def _open(
                 folders[str(ModelRef(ref.lora, ref.lora_revision))] if ref.lora else None,
                 ref in merged,
             )
-            for ref in (*merged, *others)
+            for ref in recipe.named
         }
         prepared = prepare(
             sources,
@@ -130,6 +134,7 @@ def _open(
             tokenizer=_tokenizer_mapping(recipe.tokenizer) if recipe.tokenizer else None,
             key_map=recipe.key_map or None,
             dry_run=dry_run,
+            tokenizers=tokenizers,
         )
     elif unlike(views):
         from pomona.merge.preparing.prepare import Prepared

@@ -98,6 +98,7 @@ def prepare(
     tokenizer: Mapping[str, Any] | None = None,
     key_map: Mapping[str, Mapping[str, str] | str] | str | None = None,
     dry_run: bool = False,
+    tokenizers: Path | None = None,
 ) -> Prepared:
     """Settle adapters, then names, by transformers' and by the key map, then the tokenizer.
 
@@ -112,10 +113,11 @@ def prepare(
     work: folder for prepared tensors, kept by the caller until the merge is done; what is there
         from the same inputs is used again. With dry_run nothing is written: types and shapes are
         right, but `locate` may name files that do not exist.
+    tokenizers: folder for a tokenizer that is made, in place of `work`, also in a dry run.
     Raises PomonaError for whatever cannot be settled, before anything is written.
     """
 
-    stages = Stages(sources, work, dry_run)
+    stages = Stages(sources, work, dry_run, tokenizers)
     for name, source in sources.items():
         if source.merged and source.adapter is not None:
             stages.adapt(name)
@@ -137,8 +139,15 @@ class Stages:
     the recipe asks for it.
     """
 
-    def __init__(self, sources: Mapping[str, ModelSource], work: Path, dry_run: bool) -> None:
+    def __init__(
+        self,
+        sources: Mapping[str, ModelSource],
+        work: Path,
+        dry_run: bool,
+        tokenizers: Path | None = None,
+    ) -> None:
         self.sources, self.work, self.dry_run = sources, work, dry_run
+        self.tokenizers = tokenizers
         self.views = {
             name: View.of(source.folder) for name, source in sources.items() if source.merged
         }
@@ -371,8 +380,8 @@ class Stages:
             return
         files = files_of(result)
         content = hashlib.sha256(b"".join(files[name] for name in sorted(files))).hexdigest()
-        folder = self.work / f"tokenizer-{content[:16]}"
-        if not self.dry_run and not folder.exists():
+        folder = (self.tokenizers or self.work) / f"tokenizer-{content[:16]}"
+        if (self.tokenizers or not self.dry_run) and not folder.exists():
             write_made(folder, {}, files)
         self.result["tokenizer"] = folder
         self.result["written"] += sum(map(len, files.values()))

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from pomona.documents import compose, read_text
+from pomona.documents import compose, compose_all, read_text
 from pomona.errors import PomonaError, nearest
 from pomona.merge.reading.parameters import (
     Condition,
@@ -31,17 +31,23 @@ _MERGED = "tag:yaml.org,2002:merge"  # the key <<
 
 
 class MergekitDocument:
-    """A YAML file: its `value`, and `line(place)` for the keys and indexes that lead to a part of
-    it.
+    """A YAML file, or one document of it: its `value`, and `line(place)` for the keys and indexes
+    that lead to a part of it. `label` is what errors call it.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._root = compose(read_text(path), path, loader=_Loader)
+    def __init__(self, path: Path, root: Node | None = None) -> None:
+        self.path, self.label = path, str(path)
+        self._root = root or compose(read_text(path), path, loader=_Loader)
         self.twice = [] if self._root is None else list(_twice(self._root))
         self.value: Any = None
         if self._root is not None:
             self.value = _plain(_constructed(self._root, path), self, ())
+
+    @classmethod
+    def all_of(cls, path: Path) -> list[MergekitDocument]:
+        """Every document of a file that is not empty; one that is empty where all are."""
+        roots = compose_all(read_text(path), path, loader=_Loader)
+        return [cls(path, root) for root in roots] or [cls(path)]
 
     def refused(self, place: KeyPath, text: str) -> PomonaError:
         """The error for a part that no recipe can hold."""

@@ -221,6 +221,14 @@ class MergeRecipe:
         return tuple(models)
 
     @property
+    def named(self) -> tuple[ModelRef, ...]:
+        """`references`, and then the models of which only tokens are asked for."""
+        rule = self.tokenizer
+        asked = (rule.source, *(token.source for token in rule.tokens.values())) if rule else ()
+        others = (source for source in asked if isinstance(source, ModelRef))
+        return tuple(dict.fromkeys((*self.references, *others)))
+
+    @property
     def donor(self) -> ModelRef:
         """The model that gives config and tokenizer: the base, or the first in the recipe."""
         return self.base or next(iter(self.sources)).model

@@ -37,15 +37,19 @@ _MERGEKIT = (
 _OWN = ("parameters", "seed", "key_map")
 
 
-def read_recipe(recipe: str | Path | Mapping[str, Any]) -> MergeRecipe:
-    """Read and check a recipe: a YAML file, or the mapping that is in one.
+def read_recipe(recipe: str | Path | Mapping[str, Any] | MergekitDocument) -> MergeRecipe:
+    """Read and check a recipe: a YAML file, a document of one, or the mapping that is in one.
 
     Raises PomonaError with a line for each mistake: file, line, what is wrong, and the nearest
     right name.
     """
-    document = None if isinstance(recipe, Mapping) else MergekitDocument(Path(recipe))
+    document = None
+    if not isinstance(recipe, Mapping):
+        document = (
+            recipe if isinstance(recipe, MergekitDocument) else MergekitDocument(Path(recipe))
+        )
     value: Any = recipe if document is None else document.value
-    name = "recipe" if isinstance(recipe, Mapping) else str(recipe)
+    name = "recipe" if document is None else document.label
     if not isinstance(value, Mapping):
         raise PomonaError(
             "a recipe is a mapping of keys and values, and this is not",
