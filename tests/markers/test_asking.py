@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from pomona.markers import (
     write_trained,
 )
 from pomona.models import Model, Reply, ReplyPiece, Request, Spent
+from pomona.models.http import HttpModel
+from pomona.models.http.choices import body_of
 from pomona.sample import answer, forecast_answer, parse_strategy
 
 OWN = Taxonomy.model_validate(
@@ -201,6 +204,93 @@ def test_a_list_stands_behind_the_prompt_or_the_last_message_of_the_user() -> No
     ]
     with pytest.raises(PomonaError, match="markers stand behind a user's message"):
         asked(model, Request(({"role": "system", "content": "Hi"},)))
+
+
+class Beginning(Speaking):
+    """A model that begins its answers with a list by itself, or goes on with one that is begun."""
+
+    abilities = frozenset({"prefix"})  # pyright: ignore[reportAssignmentType]
+
+    def __init__(self, said: str, finish: Any = "stop") -> None:
+        super().__init__([said], finish)
+
+    async def reply(self, request: Request, samples: Any) -> list[Reply]:
+        said, self.pieces = self.pieces, ["Hallo"] if request.prefix else self.pieces
+        found = await super().reply(request, samples)
+        self.pieces = said
+        return found
+
+
+CHAT = Request(({"role": "user", "content": "Save"},))
+
+
+@pytest.mark.parametrize("request_", [SAVE, CHAT])
+@pytest.mark.parametrize(
+    ("form", "said", "finish", "prefix", "inferred"),
+    [
+        ("compact", "02.5;fr", "stop", "02.5;de|", {"length": "short", "quality": 2.5}),
+        ("verbose", "<MARKER_LIST> <length> long </length> ", "stop",
+         "<MARKER_LIST> <length> long </length> <lang> de </lang> </MARKER_LIST> ",
+         {"length": "long"}),
+        ("compact", "02.5", "length", "_;de|", None),  # half a list
+        ("compact", "Hallo", "stop", "_;de|", None),
+    ],
+)  # fmt: skip
+def test_a_forced_list_begins_the_answer(
+    request_: Request, form: Any, said: str, finish: str, prefix: str, inferred: Any
+) -> None:
+    model = MarkedModel(Beginning(said, finish), TRAINED[form], {"lang": "de"}, forced=True)
+    first, second = asyncio.run(whole(model, request_, 2))
+    inner: Any = model.model
+    asked_first, asked_then = inner.seen
+    assert asked_first.stop == (("|",) if form == "compact" else ("</MARKER_LIST>",))
+    assert (asked_first.prefix, asked_then.prefix) == ("", prefix)
+    assert asked_then == replace(asked_first, stop=(), prefix=prefix)  # the same, so far read once
+    assert (first.text, first.markers, second.markers) == ("Hallo", inferred, inferred)
+    assert (first.spent.prompt_tokens, second.spent.prompt_tokens) == (6, 3)  # of both, of one
+    streamed, _, last = asyncio.run(in_pieces(model, request_))
+    assert (streamed, last.markers) == ("Hallo", inferred)
+    assert model.told == {"given": {"lang": "de"}, "forced": True}
+    together = asyncio.run(model.together([(request_, [(0, 0.0)])]))
+    assert [one.text for one in together[0]] == ["Hallo"]  # pyright: ignore
+
+
+def test_nothing_is_asked_before_where_everything_is_given() -> None:
+    given: Any = {"length": "long", "quality": "auto", "lang": "de"}
+    model = MarkedModel(Beginning("x"), TRAINED["compact"], given, forced=True)
+    (reply,) = asyncio.run(whole(model, SAVE))
+    inner: Any = model.model
+    assert [one.prefix for one in inner.seen] == ["10.75;de|"]
+    assert (reply.markers, reply.spent.prompt_tokens) == ({}, 3)
+    plain = MarkedModel(Beginning("1|Hi"), TRAINED["compact"], {}, forced=True)
+    assert plain.told == {"given": {}} and not asked(plain, SAVE).prefix  # nothing to force
+    held = asked(model, replace(SAVE, options=("a", "b")))
+    assert not held.prefix
+
+
+def test_a_model_that_cannot_go_on_with_an_answer_is_told() -> None:
+    forced = MarkersContext(TRAINED["compact"], {"lang": "de"}, forced=True)
+    behind = forced.around(HttpModel("http://127.0.0.1:9/v1#far"))
+    with pytest.raises(PomonaError) as caught:
+        asyncio.run(behind.reply(CHAT, [(0, 0.0)]))
+    assert str(caught.value) == (
+        "far: cannot go on with an answer that is begun, and so no list can be forced — use a torch "
+        "model (hf:PATH) or llama.cpp (gguf:PATH), or give the prompt as it is (--raw, "
+        "/v1/completions)"
+    )
+    with pytest.raises(PomonaError, match="cannot go on with an answer that is begun"):
+        body_of(replace(CHAT, prefix="1|"), "far", 0.0, [0])
+    path, body = body_of(replace(SAVE, prefix="1|"), "far", 0.0, [0])
+    assert (path, body["prompt"]) == ("completions", "Save1|")
+    fixed = MarkersContext(TRAINED["compact"], {"lang": "de"})
+    twice, once = (one.around(Speaking([])).cost(9, 5, 2) for one in (forced, fixed))
+    assert (twice.prompt_tokens, twice.completion_tokens) == (18, 15) and once.prompt_tokens == 9
+
+
+@pytest.mark.parametrize("given", [None, ["inferred"]])
+def test_to_force_nothing_is_a_mistake(given: list[str] | None) -> None:
+    with pytest.raises(PomonaError, match="there is nothing to force — give what answers"):
+        open_markers(given, markers_forced=True)
 
 
 def test_answers_come_from_a_store_before_and_behind_it(tmp_path: Path) -> None:

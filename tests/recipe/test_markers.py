@@ -15,7 +15,14 @@ from tests.recipe.conftest import checkpoint
 
 from pomona.errors import PomonaError
 from pomona.ledger import Entry, Ledger
-from pomona.markers import Trained, read_answer, read_taxonomy, read_trained, write_trained
+from pomona.markers import (
+    Trained,
+    read_answer,
+    read_list,
+    read_taxonomy,
+    read_trained,
+    write_trained,
+)
 from pomona.recipe import StepContext, dry_run, load_recipe, run
 from pomona.recipe.steps import Runtime
 from pomona.recipe.steps.markers import take_lists_off
@@ -42,10 +49,11 @@ levers:
     taxonomy: taxonomy.yaml
     columns: {quality: score}
     fixed: {longest: short, quality_bucket: auto, topic: "{topic}"}
+    forced: true
     words: "About {topic}: {prompt}"
   sampling: {strategies: [hedged3-mbr]}
   memory: {lookup: {least: 0.9}}
-stacks: [[markers/fixed, hedged3-mbr], [markers/fixed, memory/lookup]]
+stacks: [[markers/forced, hedged3-mbr], [markers/fixed, memory/lookup]]
 """
 WORDS = ["page", "file", "user", "save", "open", "new", "delete", "all"]
 
@@ -93,12 +101,12 @@ def of(out: Path, variant: str) -> Entry:
 def test_systems_are_entries_beside_their_control(finished: Path) -> None:
     ledger = Ledger.read(finished / "ledger.json")
     mine = [e for e in ledger.of("overall") if e.lever == "markers"]
-    names = [f"markers/{name}" for name in ("none", "words", "inferred", "fixed")]
+    names = [f"markers/{name}" for name in ("none", "words", "inferred", "fixed", "forced")]
     assert list(dict.fromkeys(e.variant for e in mine)) == names
     against = {e.baseline for e in mine if e.variant == "markers/fixed"}
     assert {"hf:model", "markers/none", "markers/words"} <= against
     stacked = {e.variant for e in ledger.of("overall") if e.lever == "stack"}
-    assert stacked == {"markers/fixed + hedged3-mbr", "markers/fixed + memory/lookup"}
+    assert stacked == {"markers/forced + hedged3-mbr", "markers/fixed + memory/lookup"}
     inferred, none = of(finished, "markers/inferred"), of(finished, "markers/none")
     assert inferred.tokens == pytest.approx(none.tokens, abs=60)
 
@@ -141,10 +149,25 @@ def test_items_are_asked_with_what_is_fixed_with_nothing_or_in_words(finished: P
         assert words[id_]["prompt"] == f"About {['menu', 'mail'][topic]}: {row['prompt']}"
 
 
+def test_answers_are_begun_with_what_is_fixed(finished: Path) -> None:
+    (begun,) = results(finished, "begin-answers-with-lists")
+    taxonomy = read_taxonomy(finished.parent / "taxonomy.yaml")
+    prompts = {id_: row["prompt"] for id_, row in items(finished, "show-lists").items()}
+    rows = pq.read_table(begun / "begun.parquet").to_pylist()
+    assert [row["id"] for row in rows] == list(prompts)
+    said = {row["id"]: row for row in pq.read_table(begun / "inferred.parquet").to_pylist()}
+    for row in rows:
+        values, rest = read_answer(row["prefix"], taxonomy, "compact")
+        given = read_list(prompts[row["id"]].rpartition("~|")[2], taxonomy, "compact")
+        assert values and given and not rest and values.items() >= given.items()
+        assert {name: said[row["id"]][name] for name in values} == values
+
+
 def test_serving_counts_the_lists(finished: Path) -> None:
-    none, inferred, fixed = (of(finished, f"markers/{n}") for n in ("none", "inferred", "fixed"))
-    assert none.flops_per_item and inferred.flops_per_item and fixed.flops_per_item
-    assert none.flops_per_item < inferred.flops_per_item < fixed.flops_per_item
+    names = ("none", "inferred", "fixed", "forced")
+    none, inferred, fixed, forced = (of(finished, f"markers/{n}").flops_per_item for n in names)
+    assert none and inferred and fixed and forced
+    assert none < inferred < fixed < forced  # which is asked twice
     steps = {row["step"]: row for row in dry_run(finished.parent / "recipe.yaml", finished).rows()}
     assert steps["evaluate markers/none"]["flops"] < steps["sample greedy"]["flops"]
     assert steps["evaluate markers/none"]["completion_tokens"] == 24 * 8
@@ -228,6 +251,7 @@ def test_a_table_says_what_was_inferred_and_what_became_of_wishes(finished: Path
         ("About {topic}", "About {topic} in {", "cannot be read: unmatched"),
         ('topic: "{topic}"}', 'topic: "{lang}"}', '"topic" from column "lang"'),
         ("taxonomy.yaml", "taxonomy.yaml\n    dataset_dropout: 1", "where a dropout is 1"),
+        ("fixed: {longest: short,", "fixed: {} #", "and nothing is"),
         ("train: {where: {split: train}, tokens: 400, batch_tokens: 256}\n", "", 'needs "train"'),
         ("base: hf:model", "base: http://localhost:1/v1#m", '("train")'),
         ("taxonomy: taxonomy", "taxonomy: taxonmy", "taxonmy.yaml"),
@@ -255,7 +279,7 @@ def test_mistakes_have_a_line_and_a_reason(folder: Path, old: str, new: str, tol
 )
 def test_what_cannot_stand_on_lists_is_refused(folder: Path, strategy: str, told: str) -> None:
     path = folder / "refused.yaml"
-    text = RECIPE.replace("[[markers/fixed, hedged3-mbr]", f"[[markers/fixed, {strategy}]")
+    text = RECIPE.replace("[[markers/forced, hedged3-mbr]", f"[[markers/forced, {strategy}]")
     path.write_text(
         text.replace(
             "levers:\n", "levers:\n  context: {think: true}\n  data: {keep: 0.5, by: length}\n"

@@ -158,6 +158,30 @@ def test_the_official_client_asks_with_markers(
     assert chunks[-1].model_dump()["pomona"]["markers"] == told
 
 
+def test_answers_are_begun_with_what_is_forced(client: openai.OpenAI, house: House) -> None:
+    body = {"markers": {"lang": "fr"}, "markers_forced": True}
+    rest = {"quality_bucket": "1", "length": len("Enregistrer")}
+    told = {"given": {"lang": "fr"}, "forced": True, "inferred": rest}
+    answer = client.chat.completions.create(**ask(extra_body=body, logprobs=True, n=2))
+    assert [one.message.content for one in answer.choices] == ["Enregistrer"] * 2
+    assert answer.model_dump()["pomona"]["markers"] == [told] * 2
+    once = client.chat.completions.create(**ask(extra_body={"markers": {"lang": "fr"}}, n=2))
+    assert answer.usage and once.usage  # the prompt is read again, with the list that is forced
+    more = answer.usage.prompt_tokens - once.usage.prompt_tokens
+    assert more > once.usage.prompt_tokens / 2
+    inner = {"pomona": {"markers": {"lang": "fr"}, "markers_forced": True}}
+    for given in (body, inner):
+        for name in ("ours", "ours@hedged5-mbr"):
+            for one in (True, False):
+                made: Any = client.chat.completions.create(
+                    **ask(model=name, extra_body=given, stream=one)
+                )
+                last = list(made)[-1] if one else made
+                assert last.model_dump()["pomona"]["markers"] == [told]
+    chosen = house.chat(**ask(markers={}, markers_forced=True)).json()
+    assert chosen["pomona"]["markers"] == [{"given": {}, "inferred": inferred("Save")}]
+
+
 def test_several_choices_prompts_and_a_strategy(client: openai.OpenAI) -> None:
     body = {"markers": {"lang": "fr"}}
     answer = client.chat.completions.create(**ask(n=2, extra_body=body))
@@ -200,6 +224,8 @@ def test_several_choices_prompts_and_a_strategy(client: openai.OpenAI) -> None:
         ({"markers": {}, "model": "ui"}, "markers",
          'the model "ui": was not trained with markers — train on what'),
         ({"pomona": {"markers": "auto"}, "model": "ui@greedy"}, "pomona.markers", "not trained"),
+        ({"markers": {}, "markers_forced": "yes"}, "markers_forced", "must be true or false"),
+        ({"markers_forced": True, "model": "ui"}, "markers_forced", "not trained"),
     ],
 )  # fmt: skip
 def test_wrong_markers_are_refused_with_their_name(
@@ -293,6 +319,17 @@ def test_a_model_behind_a_server_has_its_markers_from_a_file(
         "Open <MARKER_LIST> <lang> fr </lang> </MARKER_LIST>"
     )
     assert "markers" not in upstream.seen[0]
+    refused = house.client.post("/v1/chat/completions", json=body | {"markers_forced": True})
+    assert refused.status_code == 400 and "fake: cannot go on with an answer" in refused.text
+    asked = len(upstream.seen)
+    upstream.acts = [{"text": "".join(words[:2])}, {"text": "Ouvrir"}]
+    older = {"model": "fake", "prompt": "Open", "markers": {"lang": "fr"}, "markers_forced": True}
+    answer = house.client.post("/v1/completions", json=older).json()
+    assert answer["choices"][0]["text"] == "Ouvrir"
+    first, second = upstream.seen[asked:]
+    assert first["stop"] == ["</MARKER_LIST>"]
+    told = "<MARKER_LIST> <lang> fr </lang> </MARKER_LIST>"
+    assert second["prompt"] == f"Open {told}{told} "
     document["taxonomy"]["markers"]["lang"]["values"] = ["de", "sv"]
     own.write_text(json.dumps(document))
     for files, text in (
@@ -312,21 +349,28 @@ def test_rows_are_answered_with_markers(
     Path("in.jsonl").write_text('{"prompt": "Save"}\n{"prompt": "Quit"}\n')
     line = ["sample", "in.jsonl", "--model", f"hf:{trained}", "--strategy", "greedy", "--raw"]
     line += ["--max-tokens", "16", "--format", "json"]
-    for markers, lang, given in (("inferred", "de", {}), ("lang=fr", "fr", {"lang": "fr"})):
+    for markers, lang, given in (
+        ("inferred", "de", {}), ("lang=fr", "fr", {"lang": "fr"}), ("forced:lang=fr", "fr", {}),
+    ):  # fmt: skip
         more = ["--markers", markers] if given else []  # of a model that knows some, not only then
+        if forced := markers.startswith("forced"):
+            more = ["--markers", "lang=fr", "--markers-forced"]
+            given = {"lang": "fr"}
         assert main([*line, "--out", f"{lang}.jsonl", *more]) == 0
         rows = [json.loads(row) for row in Path(f"{lang}.jsonl").read_text().splitlines()]
         assert [row["answer"] for row in rows] == [
             said(one, lang, "1")[1] for one in ("Save", "Quit")
         ]
-        assert json.loads(rows[1]["markers"]) == {
-            "given": given,
-            "inferred": inferred("Quit", lang),
-        }
+        own = inferred("Quit", lang)
+        told = {"given": given, "forced": True} if forced else {"given": given}
+        own = {name: value for name, value in own.items() if not (forced and name in given)}
+        assert json.loads(rows[1]["markers"]) == {**told, "inferred": own}
         card = json.loads(Path(f"{lang}.jsonl.card.json").read_text())
         assert card["parameters"]["context"] == f"markers:compact:{OWN.digest}:{markers}"
     capsys.readouterr()
     for more, text in {
+        ("--markers", "inferred", "--markers-forced"): "there is nothing to force",
+        ("--markers-forced",): "there is nothing to force",
         ("--markers", "lang"): 'write MARKER=VALUE, or "inferred" alone',
         ("--markers", "lang=d"): "none of its values",
         ("--markers", "length=long"): "must be a number",
@@ -361,7 +405,16 @@ def test_markers_are_chips_that_one_can_change(browser: Any, house: House) -> No
     _wait(browser, "answer.textContent == 'Enregistrer' && document.body.dataset.state == 'done'")
     assert browser.run("chips.querySelector('.told').textContent").startswith("lang")
     assert browser.run(shown) == "quality bucket=inferred: 1,length=inferred: 11,lang=fr"
-    browser.run("chips.querySelectorAll('select')[0].value = '2'; again.click()")
+    browser.run(
+        "window.sent = []; window.real = fetch; "
+        "window.fetch = (to, what) => (sent.push(what.body), real(to, what)); forced.click(); again.click()"
+    )
+    _wait(browser, "answer.textContent == 'Enregistrer' && document.body.dataset.state == 'done'")
+    told = json.loads(browser.run("sent[0]"))
+    assert (told["markers"], told["markers_forced"]) == ({"lang": "fr"}, True)
+    browser.run(
+        "window.fetch = real; chips.querySelectorAll('select')[0].value = '2'; again.click()"
+    )
     _wait(browser, "answer.textContent == 'ENREGISTRER' || document.body.dataset.state == 'done'")
     browser.run("chips.querySelector('input').value = 'long'; again.click()")
     _wait(browser, "said.textContent.includes('must be a number')")

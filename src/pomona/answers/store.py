@@ -219,8 +219,8 @@ def _base(identity: str, request: Request) -> bytes:
         "schema": None if request.schema is None else json.dumps(request.schema),
     }
     del parts["temperature"]
-    for name in ("steer", "logprobs", "schema", "must_call"):
-        if parts[name] in (None, ()):
+    for name in ("steer", "logprobs", "schema", "must_call", "prefix"):
+        if parts[name] in (None, (), ""):
             del parts[name]
     return hashlib.sha256(
         json.dumps(parts, sort_keys=True, ensure_ascii=True, default=_plain).encode()

@@ -108,6 +108,7 @@ _MEMORY = "pomona.memory:open_memory"
 _TABLE = "table source answer group form example"
 _ROWS_KNOWN = f"{_TABLE} selector"
 _BEFORE = "What was answered before"
+_MARKED = "Of models that were trained with markers"
 app = App(name="sample")
 app.default(
     Command(
@@ -128,7 +129,7 @@ app.default(
                 "context": Made(CONTEXTS, {**SEEN, "": "think"}),
                 "markers": Made(
                     "pomona.markers:open_markers",
-                    {"Of models that were trained with markers": "markers markers_from"},
+                    {_MARKED: "markers markers_from markers_forced"},
                     shared="model",
                     always=True,
                 ),

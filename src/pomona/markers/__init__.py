@@ -14,13 +14,13 @@ if TYPE_CHECKING:
         MarkedReply as MarkedReply,
         MarkersContext as MarkersContext,
         open_markers as open_markers,
-        split_list as split_list,
     )
     from pomona.markers.columns import PREFIX as PREFIX
     from pomona.markers.coverage import Coverage as Coverage, Report as Report, report as report
     from pomona.markers.lists import (
         Form as Form,
         attach as attach,
+        begin as begin,
         detach as detach,
         escape as escape,
         list_of as list_of,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         read_list as read_list,
         unescape as unescape,
     )
+    from pomona.markers.splitting import split_list as split_list
     from pomona.markers.tagging import tag as tag
     from pomona.markers.taxonomy import (
         PAPER as PAPER,
@@ -55,10 +56,11 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "asking": "MarkedModel MarkedReply MarkersContext open_markers split_list",
+        "asking": "MarkedModel MarkedReply MarkersContext open_markers",
         "columns": "PREFIX",
-        "lists": "Form attach detach escape list_of read_answer read_list unescape",
+        "lists": "Form attach begin detach escape list_of read_answer read_list unescape",
         "coverage": "Coverage Report report",
+        "splitting": "split_list",
         "tagging": "tag",
         "taxonomy": "PAPER Marker Taxonomy Value read_taxonomy",
         "trained": "AUTO Trained auto_markers find_trained read_trained trained_of untrained "

@@ -4,7 +4,6 @@ what comes back.
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -17,25 +16,13 @@ from numpy.typing import NDArray
 from pomona.answers import Wrapper
 from pomona.errors import PomonaError
 from pomona.markers.chats import Conversation
-from pomona.markers.lists import (
-    CLOSE,
-    END,
-    OPEN,
-    UNKNOWN,
-    Form,
-    attach,
-    code,
-    codes_of,
-    escape,
-    read_answer,
-)
+from pomona.markers.lists import CLOSE, END, Form, attach, begin, escape
+from pomona.markers.splitting import Held, behind, may_be_list, split_list
 from pomona.markers.taxonomy import Marker, Taxonomy, Value
 from pomona.markers.trained import Trained, names_markers, read_trained
-from pomona.models import Ask, Draw, Model, Reply, ReplyPiece, Request, Spent, Token
+from pomona.models import HAVE, Ask, Draw, Model, ModelError, Reply, ReplyPiece, Request, Spent
 
-_NUMBER = re.compile(r"[\d_.eE+-]*")
-_NO_VALUE = re.compile(r"[~\n\r]|%(?![0-9A-F]{0,2}$|[0-9A-F]{2})")  # as values are written out
-_LONGEST = 200  # characters of a value that is written out
+_ONCE: Sequence[Draw] = ((0, 0.0),)
 
 
 @dataclass(frozen=True)
@@ -53,6 +40,18 @@ class MarkedReply(Reply):
         return {"inferred": self.markers, **({} if self.cut is None else {"cut": self.cut})}
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    """What a model is asked in place of a request. Where its answers are begun with a list: what it
+    inferred of the markers that are not given, None where it began with no list, and the cost.
+    """
+
+    request: Request
+    begun: bool = False
+    inferred: Mapping[str, Value] | None = None
+    spent: Spent = field(default_factory=Spent)
+
+
 class MarkedModel(Wrapper):
     """A model that was trained with markers, as one that knows of none: every request gets a list
     of `given` behind its prompt, and every reply loses the one that it begins with.
@@ -62,43 +61,65 @@ class MarkedModel(Wrapper):
     none is given. The tokens of a list go with it; `Reply.logprob` and costs are of all that was
     generated. A store belongs behind it (`MarkedModel(CachedModel(…), …)`): one before it keeps
     texts, and not what was inferred.
+
+    forced: the model is asked for its list first, greedily, and goes on from the same list with
+        what is given in it, so that no answer contradicts it. That is two requests for each; the
+        first reply has the cost of both. ModelError where the model cannot go on with an answer.
     """
 
-    def __init__(self, model: Model, trained: Trained, values: Mapping[str, Value]) -> None:
+    def __init__(
+        self, model: Model, trained: Trained, values: Mapping[str, Value], *, forced: bool = False
+    ) -> None:
         super().__init__(model)
         self.trained, self.given = trained, trained.values(values)
-        self.identity = f"{model.identity} {_identity(trained, self.given)}"
+        self.forced = forced and bool(self.given)
+        self.identity = f"{model.identity} {_identity(trained, self.given, self.forced)}"
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What all its answers were told."""
+        return _told(self.given, self.forced)
 
     async def reply(self, request: Request, samples: Sequence[Draw]) -> list[Reply]:
         """See the protocol."""
-        replies = await self.model.reply(self.asked(request), samples)
-        return [self._read(request, reply) for reply in replies]
+        wanted = await self._wanted(request)
+        return self._all(request, wanted, await self.model.reply(wanted.request, samples))
 
     async def each(self, request: Request, samples: Sequence[Draw]) -> AsyncGenerator[Reply, None]:
         """See the protocol."""
-        source: Any = self.model.each(self.asked(request), samples)
+        wanted = await self._wanted(request)
+        source: Any = self.model.each(wanted.request, samples)
         async with aclosing(source) as replies:
             async for reply in replies:
-                yield self._read(request, reply)
+                yield self._read(request, wanted, reply)
+                wanted = replace(wanted, spent=Spent())
 
     async def together(self, asks: Sequence[Ask]) -> list[list[Reply] | BaseException]:
         """See the protocol."""
-        pools = await self.model.together([(self.asked(one), samples) for one, samples in asks])
+        if self.forced:  # one after the other: each is asked twice
+            return await super().together(asks)
+        wanted = [_Wanted(self.asked(request)) for request, _ in asks]
+        pools = await self.model.together(
+            [(one.request, samples) for one, (_, samples) in zip(wanted, asks, strict=True)]
+        )
         return [
-            pool if isinstance(pool, BaseException) else [self._read(one, reply) for reply in pool]
-            for (one, _), pool in zip(asks, pools, strict=True)
+            pool if isinstance(pool, BaseException) else self._all(request, one, pool)
+            for (request, _), one, pool in zip(asks, wanted, pools, strict=True)
         ]
 
     async def stream(
         self, request: Request, samples: Sequence[Draw]
     ) -> AsyncGenerator[ReplyPiece | Reply, None]:
         """See the protocol; a list is held back until it ends, and so is what may be one."""
-        held = {index: _Held(self.trained, request.held) for index, _ in samples}
-        source: Any = self.model.stream(self.asked(request), samples)
+        wanted = await self._wanted(request)
+        bare = wanted.begun or request.held
+        held = {index: Held(self.trained, bare) for index, _ in samples}
+        source: Any = self.model.stream(wanted.request, samples)
         async with aclosing(source) as coming:
             async for item in coming:
                 if isinstance(item, Reply):
-                    read = self._read(request, item)
+                    read = self._read(request, wanted, item)
+                    wanted = replace(wanted, spent=Spent())
                     if read.cut is None and (rest := held[item.index].rest(item.index)):
                         yield rest
                     yield read
@@ -118,15 +139,20 @@ class MarkedModel(Wrapper):
         """The model's own, with the list."""
         return self.model.tokens(self.asked(request))
 
+    def cost(self, prompt: int, answer: int = 0, samples: int = 1) -> Spent:
+        """The model's own; where lists are forced, that of asking for one too."""
+        first = self.model.cost(prompt, answer) if self.forced and answer else Spent()
+        return self.model.cost(prompt, answer, samples) + first
+
     async def close(self) -> None:
         """Close the model."""
         await self.model.close()
 
     def asked(self, request: Request) -> Request:
         """The request as the model was trained on it."""
+        given = {} if request.held else self.given
         taxonomy: Taxonomy = self.trained.taxonomy
         form: Form = self.trained.form
-        given = {} if request.held else self.given
         if request.prompt is not None:
             return replace(request, prompt=attach(request.prompt, given, taxonomy, form))
         behind = attach("", given, taxonomy, form)
@@ -137,16 +163,63 @@ class MarkedModel(Wrapper):
         changed = chat.prompted(lambda text: escape(text, form), lambda text: text + behind)
         return replace(request, messages=tuple(changed))
 
-    def _read(self, request: Request, reply: Reply) -> MarkedReply:
-        values = None if request.held else split_list(reply.text, self.trained)
+    def _begins(self, request: Request) -> bool:
+        """Whether answers to a request are begun with a list."""
+        if not self.forced or request.held:
+            return False
+        if request.prompt is None and "prefix" not in self.abilities:
+            message = "cannot go on with an answer that is begun, and so no list can be forced"
+            raise ModelError(message, status=400, where=self.name, remedy=HAVE["prefix"])
+        return True
+
+    def _first(self, request: Request) -> Request | None:
+        """What the model is asked to infer what is not given; None where nothing is to be."""
+        if not self._begins(request) or self.given.keys() == self.trained.taxonomy.listed.keys():
+            return None
+        return replace(self.asked(request), stop=(_end(self.trained.form),), logprobs=None)
+
+    def _after(self, request: Request, first: Reply | None = None) -> _Wanted:
+        """What it is asked once it inferred the rest."""
+        if not self._begins(request):
+            return _Wanted(self.asked(request))
+        form: Form = self.trained.form
+        found = None
+        if first is not None and first.finish_reason == "stop":
+            found = split_list(first.text + _end(form), self.trained)
+        own = found[0] if found else {}
+        prefix = begin("", {**own, **self.given}, self.trained.taxonomy, form)
+        inferred = {name: value for name, value in own.items() if name not in self.given}
+        return _Wanted(
+            replace(self.asked(request), prefix=prefix),
+            begun=True,
+            inferred=inferred if found or first is None else None,
+            spent=Spent() if first is None else first.spent,
+        )
+
+    async def _wanted(self, request: Request) -> _Wanted:
+        first = self._first(request)
+        return self._after(request, *(await self.model.reply(first, _ONCE) if first else ()))
+
+    def _all(self, request: Request, wanted: _Wanted, replies: Sequence[Reply]) -> list[Reply]:
+        free = replace(wanted, spent=Spent())
+        return [
+            self._read(request, free if place else wanted, reply)
+            for place, reply in enumerate(replies)
+        ]
+
+    def _read(self, request: Request, wanted: _Wanted, reply: Reply) -> MarkedReply:
         known = {name: getattr(reply, name) for name in Reply.__dataclass_fields__}
+        if wanted.begun:
+            known["spent"] = wanted.spent + reply.spent
+            return MarkedReply(**known, markers=wanted.inferred)
+        values = None if request.held else split_list(reply.text, self.trained)
         if values is not None:
             inferred, rest = values
             dropped = len(reply.text[: len(reply.text) - len(rest)].encode())
-            known |= {"text": rest, "tokens": _behind(reply.tokens, dropped)}
+            known |= {"text": rest, "tokens": behind(reply.tokens, dropped)}
             return MarkedReply(**known, markers=inferred)
         ended = reply.finish_reason == "length" or (request.stop and reply.finish_reason == "stop")
-        if ended and not request.held and reply.text and _may_be_list(reply.text, self.trained):
+        if ended and not request.held and reply.text and may_be_list(reply.text, self.trained):
             return MarkedReply(**known | {"text": "", "tokens": ()}, cut=reply.text)
         return MarkedReply(**known)
 
@@ -156,22 +229,25 @@ class MarkersContext:
 
     values: what the model is told, "auto" for the best quality that it knows; without any it infers
         all. Notes: `given`, and of each answer `inferred` (None where it began with no list).
+    forced: begin its answers with them, and not only its prompts' ends; see `MarkedModel`. Noted.
     Raises PomonaError for a marker or a value that the model was not trained with.
     """
 
     name = "markers"
 
-    def __init__(self, trained: Trained, values: Mapping[str, Value]) -> None:
-        self.trained, self.given = trained, trained.values(values)
-        self.identity = _identity(trained, self.given)
+    def __init__(
+        self, trained: Trained, values: Mapping[str, Value], *, forced: bool = False
+    ) -> None:
+        self.trained, self.given, self.forced = trained, trained.values(values), forced
+        self.identity = _identity(trained, self.given, forced)
 
     def around(self, model: Model) -> MarkedModel:
         """The model as everybody shall see it."""
-        return MarkedModel(model, self.trained, self.given)
+        return MarkedModel(model, self.trained, self.given, forced=self.forced)
 
     async def before(self, request: Request, model: Model) -> tuple[Request, Mapping[str, Any]]:
         """See the protocol; the list is put behind the prompt at the model."""
-        return request, {"given": self.given}
+        return request, _told(self.given, self.forced)
 
     async def after(
         self, request: Request, reply: Reply, model: Model, notes: Mapping[str, Any]
@@ -184,6 +260,7 @@ def open_markers(
     markers: Sequence[str] | None = None,
     *,
     markers_from: str | Path | None = None,
+    markers_forced: bool = False,
     model: Sequence[str] = (),
 ) -> MarkersContext | None:
     """Markers by the names that a command line gives them, for models that were trained with them;
@@ -194,12 +271,17 @@ def open_markers(
             know; without any, or as "inferred", they infer all. Lists never come with answers.
         markers_from: Folder or file of what the models were trained with, OUT.markers.json of
             `pomona markers apply`; their own folders when left out.
+        markers_forced: Begin each answer with what is given, and with what the model inferred of
+            the rest before: two requests for each row.
         model: Their URIs.
 
     Raises:
-        PomonaError: a model was not trained with markers, or two with others; a marker or a value
-            is none of these.
+        PomonaError: nothing is given that could be forced; a model was not trained with markers, or
+            two with others; a marker or a value is none of these.
     """
+    if markers_forced and (not markers or list(markers) == ["inferred"]):
+        remedy = "give what answers are to begin with: --markers MARKER=VALUE"
+        raise PomonaError("there is nothing to force", where="--markers-forced", remedy=remedy)
     several = [markers_from] if markers_from is not None else list(model)
     if markers is None and markers_from is None and not any(map(names_markers, model)):
         return None
@@ -209,7 +291,8 @@ def open_markers(
     ):
         remedy = f"ask it apart from {several[0]}"
         raise PomonaError("was trained with other markers", where=other, remedy=remedy)
-    return MarkersContext(found[0], _given(markers or (), found[0].taxonomy))
+    given = _given(markers or (), found[0].taxonomy)
+    return MarkersContext(found[0], given, forced=markers_forced)
 
 
 def _given(markers: Sequence[str], taxonomy: Taxonomy) -> dict[str, Value]:
@@ -234,100 +317,15 @@ def _parsed(text: str, marker: Marker) -> Value:
         return text  # which is said to be no number
 
 
-def _identity(trained: Trained, given: Mapping[str, Value]) -> str:
+def _told(given: Mapping[str, Value], forced: bool) -> dict[str, Any]:
+    return {"given": given} | ({"forced": True} if forced else {})
+
+
+def _identity(trained: Trained, given: Mapping[str, Value], forced: bool) -> str:
     told = ",".join(f"{name}={value}" for name, value in given.items())
-    return f"markers:{trained.form}:{trained.taxonomy.digest}:{told or 'inferred'}"
+    how = ":forced" if forced and given else ""
+    return f"markers:{trained.form}:{trained.taxonomy.digest}{how}:{told or 'inferred'}"
 
 
-@dataclass
-class _Held:
-    """What came of one sample until it is known whether it begins with a list."""
-
-    trained: Trained
-    open: bool = False  # nothing is held back any more
-    text: str = ""
-    tokens: list[Token] = field(default_factory=list)
-
-    def piece(self, came: ReplyPiece) -> ReplyPiece | None:
-        """What of it can go on."""
-        if self.open:
-            return replace(came, reasoning="") if came.text or came.tokens else None
-        self.text += came.text
-        self.tokens += came.tokens
-        if _may_be_list(self.text, self.trained):
-            return None
-        found = split_list(self.text, self.trained)
-        return self._released(came.index, self.text if found is None else found[1])
-
-    def rest(self, index: int) -> ReplyPiece | None:
-        """What is held back at the end of an answer that is whole."""
-        found = None if self.open else split_list(self.text, self.trained)
-        return None if self.open else self._released(index, found[1] if found else self.text)
-
-    def _released(self, index: int, text: str) -> ReplyPiece | None:
-        dropped = len(self.text[: len(self.text) - len(text)].encode())
-        tokens = _behind(self.tokens, dropped)
-        self.open, self.text, self.tokens = True, "", []
-        return ReplyPiece(text, index, tokens) if text or tokens else None
-
-
-def split_list(text: str, trained: Trained) -> tuple[dict[str, Value], str] | None:
-    """The list that a text begins with, and the rest. A stream decides the same before its end."""
-    values, rest = read_answer(text, trained.taxonomy, trained.form)
-    if values is None:
-        return None
-    told = text[: len(text) - len(rest)].removesuffix(END)
-    fine = trained.form == "verbose" or _may_be_codes(told, trained.taxonomy)
-    return (values, rest) if fine else None
-
-
-def _behind(tokens: Sequence[Token], dropped: int) -> tuple[Token, ...]:
-    """The tokens behind the first bytes; of one that begins within them the rest, whose
-    alternatives are not known.
-    """
-    left: list[Token] = []
-    for token in tokens:
-        spelled = bytes(token.get("bytes") or token["token"].encode())
-        if not dropped:
-            left.append(token)
-        elif dropped < len(spelled):
-            rest = spelled[dropped:]
-            told = {"token": rest.decode("utf-8", "replace"), "bytes": list(rest)}
-            left.append({**token, **told, "top_logprobs": []})
-        dropped = max(0, dropped - len(spelled))
-    return tuple(left)
-
-
-def _may_be_list(text: str, trained: Trained) -> bool:
-    """Whether more text may make it begin with a list that has not ended yet."""
-    if trained.form == "compact":
-        return END not in text and _may_be_codes(text, trained.taxonomy)
-    if not text.startswith(OPEN):
-        return OPEN.startswith(text)
-    at = text.find(CLOSE)
-    return at < 0 or at + len(CLOSE) == len(text)  # the blank behind it belongs to the list
-
-
-def _may_be_codes(text: str, taxonomy: Taxonomy) -> bool:
-    """Whether a compact list may begin so. What is none stays none, whatever follows."""
-    for marker in taxonomy.listed.values():
-        if not text:
-            return True
-        letters = codes_of(marker)
-        if letters is None:
-            told, _, text = text.partition(";")
-            if not _may_be_value(told, marker):
-                return False
-        else:
-            if text[0] != UNKNOWN and text[0] not in letters.values():
-                return False
-            text = text[1:]
-    return not text
-
-
-def _may_be_value(text: str, marker: Marker) -> bool:
-    if marker.kind in ("integer", "float"):
-        return _NUMBER.fullmatch(text) is not None
-    if marker.values:
-        return any(code(marker, one).startswith(text) for one in marker.values)
-    return len(text) <= _LONGEST and _NO_VALUE.search(text) is None
+def _end(form: Form) -> str:
+    return CLOSE if form == "verbose" else END

@@ -71,6 +71,11 @@ def attach(prompt: str, values: Mapping[str, Value], taxonomy: Taxonomy, form: F
     return f"{text}{between}{list_of(values, taxonomy, form)}"
 
 
+def begin(answer: str, values: Mapping[str, Value], taxonomy: Taxonomy, form: Form) -> str:
+    """An answer with a list before it."""
+    return f"{list_of(values, taxonomy, form)}{' ' if form == 'verbose' else END}{answer}"
+
+
 def detach(prompt: str, form: Form) -> str:
     """The prompt as it was before `attach`. It needs no taxonomy."""
     return unescape(cut(prompt, form), form)

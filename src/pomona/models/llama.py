@@ -51,6 +51,7 @@ _TOKEN = ("token", "logprob", "bytes", "top_logprobs")
 _LONGEST = 8192
 _PATIENCE = 3600.0
 _CUT = "\ufffd"  # what stands for a character of which bytes are missing
+_Prompt = str | list[int]  # as text, or as tokens where answers are begun with others
 _LONGEST_CHARACTER = 4  # tokens that one can be spread over, a byte each
 
 
@@ -91,7 +92,7 @@ class LlamaModel(Model):
         )
         schema: frozenset[Ability] = frozenset({"schema"} if constrains() else ())
         self.abilities: frozenset[Ability] = (
-            frozenset[Ability]({"generate", "embed", "options"}) | tools | schema
+            frozenset[Ability]({"generate", "embed", "options", "prefix"}) | tools | schema
         )
         self.shape = gguf_shape(metadata, tensors)
         self._costs = CostModel(self.shape, price)
@@ -166,11 +167,8 @@ class LlamaModel(Model):
         self, request: Request, completions: Sequence[str], *, end: bool = False
     ) -> tuple[list[NDArray[np.float32]], Spent]:
         """llama.cpp's server cannot score given text, so this is a ModelError."""
-        raise wrong_request(
-            "llama.cpp cannot score given text",
-            where=self.name,
-            remedy="score with torch: open the checkpoint as hf:PATH",
-        )
+        remedy = "score with torch: open the checkpoint as hf:PATH"
+        raise wrong_request("llama.cpp cannot score given text", where=self.name, remedy=remedy)
 
     async def vectors(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], Spent]:
         """See `Model`: the mean of the last hidden states, over its length. The first call
@@ -235,26 +233,29 @@ class LlamaModel(Model):
         request = request if "tools" in self.abilities else described(request)
         return replace(request, extra={**request.extra, "grammar": grammar})
 
-    async def _prompt(self, request: Request) -> tuple[str, int]:
-        """The prompt as text, by the chat template in the file, and its tokens."""
+    async def _prompt(self, request: Request) -> tuple[_Prompt, int]:
+        """The prompt with what answers begin with, by the chat template in the file; its tokens."""
         if request.tools and "tools" not in self.abilities:
             raise self.without("tools")
+        if request.tools and request.prefix:
+            raise wrong_request("cannot begin an answer with tools", remedy="leave the tools out")
         text = request.prompt
         if text is None:
             text = str((await self._post("apply-template", _messages_of(request)))["prompt"])
-        ids = (
-            await self._post(
-                "tokenize", {"content": text, "add_special": True, "parse_special": True}
-            )
-        )["tokens"]
+        ids = await self._ids(text, special=True)
+        begun = await self._ids(request.prefix, special=False) if request.prefix else []
         if not ids:
             raise wrong_request("the prompt is empty, and the model needs at least one token")
-        if len(ids) + 1 > self.context:
-            raise too_long(len(ids), self.context, self.name)
-        return text, len(ids)
+        if (read := len(ids) + len(begun)) + 1 > self.context:
+            raise too_long(read, self.context, self.name)
+        return [*ids, *begun] if begun else text, read
+
+    async def _ids(self, text: str, *, special: bool) -> list[int]:
+        flags = {"add_special": special, "parse_special": special}
+        return (await self._post("tokenize", {"content": text, **flags}))["tokens"]
 
     async def _answered(
-        self, request: Request, prompt: str, temperature: float, indices: Sequence[int]
+        self, request: Request, prompt: _Prompt, temperature: float, indices: Sequence[int]
     ) -> list[tuple[UpstreamChoice, int]]:
         """Choices, and the tokens computed for each. With tools the chat route is taken, which
         reads calls out of an answer.
@@ -384,7 +385,7 @@ def _groups(samples: Sequence[Draw], slots: int) -> list[tuple[float, list[int]]
 
 
 def _body_of(
-    request: Request, prompt: str | None, temperature: float, indices: Sequence[int]
+    request: Request, prompt: _Prompt | None, temperature: float, indices: Sequence[int]
 ) -> dict[str, Any]:
     """What is posted for samples of consecutive indices; without a prompt it is for the chat route,
     which knows tools.

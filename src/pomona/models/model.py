@@ -27,8 +27,9 @@ from pomona.models.request import (
 )
 
 Ability = Literal[
-    "generate", "score", "embed", "options", "schema", "tools", "states", "train", "batches"
-]
+    "generate", "score", "embed", "options", "schema", "tools", "states", "train", "batches",
+    "prefix",
+]  # fmt: skip
 # Who has what is missing elsewhere: the remedy of every refusal.
 HAVE: dict[Ability, str] = {
     "generate": "every model generates",
@@ -41,6 +42,8 @@ HAVE: dict[Ability, str] = {
     "states": "use a model that torch runs: hf:PATH, a folder, gguf:PATH or ui-s",
     "train": "use a model that torch runs: hf:PATH, a folder, gguf:PATH or ui-s",
     "batches": "use a model behind a server: http://HOST/v1#NAME",
+    "prefix": "use a torch model (hf:PATH) or llama.cpp (gguf:PATH), or give the prompt as it is "
+    "(--raw, /v1/completions)",
 }
 
 

@@ -60,6 +60,8 @@ class Request:
         0.
     steer: what leads the answers, while requests beside are not steered. Only the model it was
         made for takes it.
+    prefix: what every answer begins with already; a reply has what follows it. To messages it needs
+        the ability "prefix".
     """
 
     messages: tuple[Message, ...] = ()
@@ -77,6 +79,7 @@ class Request:
     steer: Steer | None = None
     schema: Mapping[str, Any] | bool | None = None
     must_call: tuple[str, ...] = ()
+    prefix: str = ""
 
     @property
     def held(self) -> bool:
@@ -242,7 +245,7 @@ _BYTES_PER_TOKEN = 3
 def prompt_tokens(request: Request) -> int:
     """A guess of the tokens of a request's prompt, from its bytes."""
     if request.prompt is not None:
-        return _tokens(request.prompt) + 1
+        return _tokens(request.prompt + request.prefix) + 1
     tools = (
         _tokens(json.dumps([dict(tool) for tool in request.tools], default=str))
         if request.tools
@@ -251,6 +254,7 @@ def prompt_tokens(request: Request) -> int:
     return (
         _SYSTEM
         + tools
+        + _tokens(request.prefix)
         + sum(
             _tokens(_content(message.get("content"))) + _PER_MESSAGE for message in request.messages
         )

@@ -26,6 +26,7 @@ from pomona.recipe.steps.markers import (
     GIVEN,
     INFERRED,
     TAGS,
+    begin_answers,
     show_lists,
     tagged,
     take_lists_off,
@@ -123,7 +124,7 @@ class _Table:
         was one, as sums.
         """
         for one in ancestors([step]):
-            if one.work is not take_lists_off:
+            if one.work not in (take_lists_off, begin_answers):
                 continue
             table = read_rows(self.folder.result(one) / INFERRED)
             ids = table["id"].to_pylist()

@@ -238,6 +238,7 @@ class RunPlan(Tables):
             and other.weights
             and family(other.strategy or GREEDY) == drawn
             and other.sees == system.sees
+            and other.lists == system.lists
             and other.states == system.states
             and other.context == system.context
             and any(self.weights(other, seed) is model for seed in other.seeds)
@@ -254,6 +255,8 @@ class RunPlan(Tables):
         }
         cost = self.estimate("generate", model, self.item_count, n, system.lists)
         inputs = {"items": asked, "model": model, **states}
+        if system.lists and system.lists.begun:
+            inputs["begun"] = system.lists.begun(asked, model)
         return self.step(self.on(f"sample {pool_name(pool)}", items), draw, params, inputs, cost)
 
     def made_from(self, name: str, system: System) -> str:

@@ -41,12 +41,14 @@ class Seen:
 @dataclass(frozen=True)
 class Lists:
     """Lists of markers: `taken_off` makes of pools of answers to items pools of answers without
-    them; `prompt` and `answer` are the tokens that they take at most.
+    them; `prompt` and `answer` are the tokens that they take at most. Where answers are begun with
+    lists, `begun` says with which, of items as they are asked and a model.
     """
 
     taken_off: Callable[[Step, Step], Step]
     prompt: int
     answer: int
+    begun: Callable[[Step, Node], Step] | None = None
 
 
 @dataclass(frozen=True)

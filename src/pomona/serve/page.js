@@ -157,7 +157,7 @@ async function run() {
   };
   if (get("temperature").value) body.temperature = Number(get("temperature").value);
   // The first time none are sent, so that the user's own defaults hold.
-  if (!get("marked").hidden) body.markers = toldMarkers();
+  if (!get("marked").hidden) [body.markers, body.markers_forced] = [toldMarkers(), get("forced").checked];
   get("result").hidden = false;
   get("pool").hidden = true;
   get("answer").textContent = "";

@@ -28,6 +28,7 @@ _MOST_TOOLS = 128
 _MOST_CHOICES = 128
 _MOST_PROMPTS = 16
 _SEEDS = (-(1 << 63), (1 << 63) - 1)
+_FORCED = "markers_forced"
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class ParsedRequest:
     `n` choices, or one with a strategy.
 
     `called` is the client's name for the model; `context` names levers on the messages, and `user`
-    whose feedback they may use. `markers` is None where a request says nothing of them.
+    whose feedback they may use. `markers` is None where a request says nothing of them; with
+    `markers_forced` answers are begun with them.
     """
 
     served: ServedModel
@@ -52,6 +54,7 @@ class ParsedRequest:
     context: tuple[str, ...] = ()
     user: str | None = None
     markers: Mapping[str, Value] | None = None
+    markers_forced: bool = False
 
     @property
     def logprobs(self) -> bool:
@@ -98,8 +101,9 @@ def _model(fields: Fields, models: ServedModels) -> tuple[ServedModel, str]:
 def _parsed(
     fields: Fields, served: ServedModel, called: str, bare: list[Request], tokens: int | None
 ) -> ParsedRequest:
-    given = fields.rest.pop("markers", None)
+    given, forced = fields.rest.pop("markers", None), fields.take(_FORCED, bool, False)
     ours, chat = _ours(fields, served, given), bare[0].prompt is None
+    ours["markers_forced"] = _forced(ours["markers_forced"] or forced, served)
     plain = ours["strategy"] is None
     n = fields.integer("n", 1, _MOST_CHOICES, 1) or 1
     if not plain and n != 1:
@@ -148,6 +152,7 @@ def _ours(fields: Fields, served: ServedModel, markers: Any) -> dict[str, Any]:
         raise bad("markers", "is given in pomona.markers too — give it once")
     where = "pomona.markers" if markers is None else "markers"
     read["markers"] = _markers(inner if markers is None else markers, where, served)
+    read["markers_forced"] = ours.take(_FORCED, bool, False)
     read["candidates"] = ours.take("candidates", bool, strategy is not None)
     ours.end()
     if strategy is None:
@@ -156,6 +161,12 @@ def _ours(fields: Fields, served: ServedModel, markers: Any) -> dict[str, Any]:
             remedy = f"name one, as in {served.name}@hedged5-mbr or {served.name}@greedy"
             raise bad(f"pomona.{name}", f"belongs to a strategy — {remedy}")
     return read
+
+
+def _forced(wanted: bool, served: ServedModel) -> bool:
+    if wanted and served.trained is None:
+        raise wrong(_FORCED, str(untrained(f'the model "{served.name}"')), "unsupported_value")
+    return wanted
 
 
 def _markers(given: Any, where: str, served: ServedModel) -> dict[str, Value] | None:

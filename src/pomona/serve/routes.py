@@ -257,7 +257,8 @@ async def _marked(call: Call, parsed: ParsedRequest) -> ParsedRequest:
         work = partial(call.state.feedback.defaults, user)
         kept = (await call.while_here(call.state.feedback.run(work))).get(_MARKERS, {})
         given = _fitting(kept, served.trained)
-    model = MarkedModel(served.model, served.trained, given or {})
+    forced = parsed.markers_forced
+    model = MarkedModel(served.model, served.trained, given or {}, forced=forced)
     return replace(parsed, served=replace(served, model=model))
 
 

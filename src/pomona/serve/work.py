@@ -151,8 +151,8 @@ def _checked(parsed: ParsedRequest, outcome: Outcome) -> Outcome:
         raise _untold(parsed)
     if not isinstance(parsed.served.model, MarkedModel):
         return outcome
-    given = {"given": parsed.served.model.given}
-    markers = [given | dict(one.markers or {"inferred": None}) for one in outcome.choices]
+    told = parsed.served.model.told
+    markers = [told | dict(one.markers or {"inferred": None}) for one in outcome.choices]
     return replace(outcome, pomona=outcome.pomona | {"markers": markers})
 
 

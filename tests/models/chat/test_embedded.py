@@ -83,6 +83,25 @@ def test_pools_streams_options_and_errors(uri: str) -> None:
     use(uri, work)
 
 
+@pytest.mark.parametrize("uri", BACKENDS, indirect=True)
+def test_answers_go_on_from_what_they_begin_with(uri: str) -> None:
+    async def work(model: Any) -> None:
+        (whole,) = await model.reply(replace(ASK, logprobs=0), POOL[:1])
+        begun = b"".join(bytes(token["bytes"]) for token in whole.tokens[:3]).decode()
+        request = replace(ASK, prefix=begun, max_tokens=5)
+        (rest,) = await model.reply(request, POOL[:1])
+        assert begun + rest.text == whole.text
+        assert rest.spent.prompt_tokens == whole.spent.prompt_tokens + 3
+        *pieces, streamed = [piece async for piece in model.stream(request, POOL[:1])]
+        assert "".join(piece.text for piece in pieces) == streamed.text == rest.text
+        pool = await model.reply(request, POOL)
+        assert pool[0].text == rest.text and not pool[3].text.startswith(begun)
+        (other,) = await model.reply(replace(request, prefix=f"{begun}x"), POOL[:1])
+        assert other.text != rest.text
+
+    use(uri, work)
+
+
 async def _side_by_side(model: Any) -> None:
     """Samples that are streamed together come mixed, each with its own tokens."""
     items = [item async for item in model.stream(replace(ASK, logprobs=0), POOL)]

@@ -16,7 +16,7 @@ from pomona.documents import parse_json
 from pomona.errors import PomonaError
 from pomona.models.concurrency import TransientError
 from pomona.models.http.client import Answer, Logprobs, RawChoice, ToolCall, checked, malformed
-from pomona.models.model import CostModel
+from pomona.models.model import HAVE, CostModel
 from pomona.models.request import (
     Finish,
     ModelError,
@@ -27,6 +27,7 @@ from pomona.models.request import (
     Token,
     token_entry,
     wanted_tokens,
+    wrong_request,
 )
 from pomona.models.schemas import follows, obeys
 
@@ -181,7 +182,7 @@ def body_of(
     request: Request, name: str, temperature: float, indices: Sequence[int]
 ) -> tuple[str, dict[str, Any]]:
     """Path and body of a request for these samples. What is not ours to know is in `extra` and goes
-    through as it is.
+    through as it is. ModelError where an answer to messages is begun, which the API does not know.
     """
     body: dict[str, Any] = {
         "model": name,
@@ -206,7 +207,11 @@ def body_of(
     if request.prompt is not None:
         if request.logprobs is not None:
             body["logprobs"] = max(1, request.logprobs)
-        return "completions", {**body, "prompt": request.prompt, **request.extra}
+        prompt = request.prompt + request.prefix
+        return "completions", {**body, "prompt": prompt, **request.extra}
+    if request.prefix:
+        message = "cannot go on with an answer that is begun"
+        raise wrong_request(message, where=name, remedy=HAVE["prefix"])
     if request.logprobs is not None:
         body |= {
             "logprobs": True,
@@ -415,7 +420,7 @@ class TokenCounter:
     def guess(request: Request) -> int:
         """Prompt tokens by the length of the text."""
         if request.prompt is not None:
-            return _guess(request.prompt)
+            return _guess(request.prompt + request.prefix)
         return sum(
             _guess(str(message.get("content") or "")) + _PER_MESSAGE for message in request.messages
         )
@@ -424,7 +429,7 @@ class TokenCounter:
         if self._tokenizer is None:
             return self.guess(request)
         if request.prompt is not None:
-            return len(self._encoded([request.prompt])[0])
+            return len(self._encoded([request.prompt + request.prefix])[0])
         return sum(
             len(ids) + _PER_MESSAGE
             for ids in self._encoded(

@@ -184,7 +184,14 @@ class Template:
         self.tools = "tools" in str(template or "") and "<tool_call>" in str(template or "")
 
     def encode(self, request: Request) -> tuple[str, list[int]]:
-        """The prompt as text and as token ids, never empty."""
+        """The prompt as text and as token ids, never empty; what the answer begins with is behind
+        it, in tokens of its own.
+        """
+        text, ids = self._prompt(request)
+        begun = self.codec.encode([request.prefix], special=False)[0] if request.prefix else []
+        return text + request.prefix, [*ids, *begun]
+
+    def _prompt(self, request: Request) -> tuple[str, list[int]]:
         if request.prompt is not None:
             return request.prompt, self._plain(request.prompt)
         if request.tools and not self.tools:

@@ -43,7 +43,7 @@ from pomona.models.torch.native import NativeModel, mean_states
 Result = TypeVar("Result")
 _LONG = 4096  # tokens of a prompt, about, that take longer than ten milliseconds to count
 _ABILITIES: frozenset[Ability] = frozenset(
-    {"generate", "score", "embed", "options", "states", "train"}
+    {"generate", "score", "embed", "options", "states", "train", "prefix"}
 )
 
 

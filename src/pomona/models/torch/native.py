@@ -103,9 +103,11 @@ class NativeModel(Model):
         min_p: float = 0.0,
         seed: int = 0,
         steers: Sequence[Steer | None] | None = None,
+        prefixes: Sequence[str] | None = None,
     ) -> list[list[Sample]]:
         """`n` samples a prompt, `[len(prompts)][n]`; see `Model`, and the class for what makes
-        samples reproducible. `steers` has for each prompt what leads its answers.
+        samples reproducible. `steers` has for each prompt what leads its answers, and `prefixes`
+        what these begin with already, in tokens of its own; samples have what follows it.
 
         A prompt shares one prefill among its samples, so a pool of one greedy and n - 1 sampled
         answers (`temperature=[0, .8, .8]`) is one call. Generation that meets the context limit
@@ -120,6 +122,9 @@ class NativeModel(Model):
         for steer in {id(steer): steer for steer in steers}.values():
             self.check_steer(steer)
         encoded = self.codec.prompts(prompts)
+        if prefixes is not None:
+            begun = self.codec.encode(prefixes, special=False)
+            encoded = [[*one, *two] for one, two in zip(encoded, begun, strict=True)]
         self._check_room([len(ids) + 1 for ids in encoded])
         settings = DecodeSettings(
             max_new_tokens, Truncation(top_p, min_p), tuple(self.codec.stops), self.context

@@ -34,6 +34,7 @@ from pomona.recipe.schema import Recipe
 from pomona.recipe.steps.markers import (
     WORDS,
     as_value,
+    begin_answers,
     finetune_on_lists,
     say_in_words,
     show_lists,
@@ -46,7 +47,8 @@ from pomona.recipe.system import Lists, System
 from pomona.records import read
 from pomona.tasks import fields_of
 
-NONE, INFERRED, FIXED = "markers/none", "markers/inferred", "markers/fixed"
+NONE, INFERRED = "markers/none", "markers/inferred"
+FIXED, FORCED = "markers/fixed", "markers/forced"
 IN_WORDS = "markers/words"
 _TaxonomyOrFile = Annotated[
     Annotated[Text, Tag("file")] | Annotated[Taxonomy, Tag("own")],
@@ -78,6 +80,8 @@ class Markers(StrictModel):
     """What is given with every item, by marker: a value, a template over the columns of its row, or
     "auto", the 95th percentile of quality in its group; nothing is given when left out.
     """
+    forced: bool = False
+    """Whether answers that are begun with the list of what is fixed are measured too."""
     words: Text | None = None
     """The same wish in words, behind the prompt, or around it where they have {prompt}: a control,
     asked of the model that is trained without lists.
@@ -105,6 +109,8 @@ class MarkersLever(TrainingLever):
                 yield ("columns", name), f'no marker "{name}" — {nearest(name, markers)}'
         if spec.fixed and max(spec.dataset_dropout, spec.sample_dropout) == 1:
             yield ("fixed",), "no list is behind a prompt in training, where a dropout is 1"
+        if spec.forced and not spec.fixed:
+            yield ("forced",), 'answers are begun with what is "fixed", and nothing is'
         for name, value in spec.fixed.items():
             if text := _misgiven(name, value, taxonomy):
                 yield ("fixed", name), text
@@ -115,7 +121,8 @@ class MarkersLever(TrainingLever):
 
     def names(self) -> Iterable[str]:
         """The control, what the model infers, and what it is told."""
-        return [*self._controls, INFERRED, *([FIXED] if self.spec.fixed else [])]
+        told = [FIXED] if self.spec.fixed else []
+        return [*self._controls, INFERRED, *told, *([FORCED] if self.spec.forced else [])]
 
     @property
     def _controls(self) -> list[str]:
@@ -130,12 +137,15 @@ class MarkersLever(TrainingLever):
                 return replace(trained, against=())
             return replace(trained, sees=(*trained.sees, self._say), against=(NONE,))
         trained = system.trained(lambda seed: self._with(system, seed), seeds)
-        see = self._show_fixed if name == FIXED else self._show_nothing
+        see = self._show_nothing if name == INFERRED else self._show_fixed
+        lists = {FIXED: self._lists, FORCED: self._begun}
         return replace(
             trained,
             sees=(*trained.sees, see),
-            lists=self._lists if name == FIXED else replace(self._lists, prompt=0),
-            against=(NONE,) if name == INFERRED else tuple(self._controls),
+            lists=lists.get(name, replace(self._lists, prompt=0)),
+            against={INFERRED: (NONE,), FORCED: (*self._controls, FIXED)}.get(
+                name, tuple(self._controls)
+            ),
         )
 
     def _without(self, system: System, seed: int) -> Step:
@@ -155,6 +165,21 @@ class MarkersLever(TrainingLever):
             for names in (self.spec.fixed, self._taxonomy.listed)
         )
         return Lists(self._taken_off, prompt, answer)
+
+    @cached_property
+    def _begun(self) -> Lists:
+        """Lists that answers are begun with: these are read with the prompt, and none comes off."""
+        prompt = self._lists.prompt + self._lists.answer
+        return Lists(lambda _, pools: pools, prompt, 0, self._begin)
+
+    def _begin(self, asked: Step, model: Node) -> Step:
+        """The lists that a model infers of items, with what is fixed in them."""
+        plan = self.plan
+        params = {**plan.answering(), "room": self._lists.answer}
+        inputs = {"items": asked, "model": model, "lists": self._written}
+        cost = plan.estimate("generate", model, plan.item_count, 1, self._lists)
+        name = f"begin answers with {asked.name.removeprefix('show ')}"
+        return plan.step(name, begin_answers, params, inputs, cost)
 
     @cached_property
     def _written(self) -> Step:

@@ -4,6 +4,7 @@ their lists again.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from pomona.markers import (
     Trained,
     Value,
     attach,
+    begin,
     read_trained,
     split_list,
     tag,
@@ -31,8 +33,9 @@ from pomona.markers import (
     write_trained,
 )
 from pomona.recipe.steps import Cost, StepContext, checkpoint
+from pomona.recipe.steps.answering import answer_flops, load_model
 from pomona.recipe.steps.pools import distinct, read_pools, write_pools
-from pomona.recipe.steps.results import Serving, made_here, read_rows, write_serving
+from pomona.recipe.steps.results import BEGUN, Serving, made_here, read_rows, write_serving
 from pomona.recipe.steps.tables import read_items, wanted_rows, write_items
 from pomona.recipe.steps.training import train_and_save, trainable
 from pomona.tasks import Items, fields_of, items_from
@@ -249,6 +252,49 @@ def say_in_words(step: StepContext) -> Cost:
     return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)
 
 
+def begin_answers(step: StepContext) -> Cost:
+    """What the answers to items begin with: the list that the model infers of each greedily, with
+    what is given in it. `inferred.parquet` has its values, and whether the model began with a list.
+    """
+    items, trained, p = read_items(step.inputs["items"]), _trained(step), step.params
+    given = read_rows(step.inputs["items"] / GIVEN)
+    model = load_model(step, step.inputs["model"])
+    with Meter() as meter:
+        pools = model.generate(items.prompts, max_new_tokens=p["room"], seed=p["seed"])
+        found = [split_list(pool[0].text, trained) for pool in pools]
+        rows = given.drop_columns("id").to_pylist()
+        lists = [
+            {**(own[0] if own else {}), **{n: v for n, v in row.items() if v is not None}}
+            for own, row in zip(found, rows, strict=True)
+        ]
+        texts = [begin("", one, trained.taxonomy, trained.form) for one in lists]
+        pq.write_table(pa.table({"id": items.ids, "prefix": texts}), step.out / BEGUN)
+        _write_inferred(step, trained, items.ids, [own is not None for own in found], lists)
+    flops = answer_flops(model, pools)
+    tokens = sum(pool[0].prompt_tokens + pool[0].completion_tokens for pool in pools)
+    told = Serving(flops / len(items), tokens_per_item=tokens / len(items))
+    write_serving(step.out, told)
+    return Cost(flops, tokens, meter.cpu_seconds, meter.wall_seconds)
+
+
+def _write_inferred(
+    step: StepContext,
+    trained: Trained,
+    ids: Sequence[str],
+    listed: Sequence[bool],
+    lists: Sequence[Mapping[str, Value] | None],
+) -> None:
+    """What lists say, a row for each answer: those to an item come one after the other."""
+    places: Counter[str] = Counter()
+    told: dict[str, Any] = {"id": ids, "answer": [], "listed": listed}
+    for id_ in ids:
+        told["answer"].append(places[id_])
+        places[id_] += 1
+    names = trained.taxonomy.listed
+    said = {n: [None if one is None else one.get(n) for one in lists] for n in names}
+    pq.write_table(pa.table(told | said), step.out / INFERRED)
+
+
 def take_lists_off(step: StepContext) -> Cost:
     """Pools of answers without the lists that these begin with; what the lists say is kept in
     `inferred.parquet`, a row for each answer. An answer without a list stays as it is.
@@ -263,12 +309,6 @@ def take_lists_off(step: StepContext) -> Cost:
         columns["answers"] = [[text for _, text in pool] for pool in read]
         write_pools(step.out, columns, replace(about, distinct=distinct(columns["answers"])))
         lists = [one for pool in read for one, _ in pool]
-        told = {
-            "id": [row["id"] for row, pool in zip(rows, read, strict=True) for _ in pool],
-            "answer": [place for pool in read for place in range(len(pool))],
-            "listed": [one is not None for one in lists],
-        }
-        names = trained.taxonomy.listed
-        said = {n: [None if one is None else one.get(n) for one in lists] for n in names}
-        pq.write_table(pa.table(told | said), step.out / INFERRED)
+        ids = [row["id"] for row, pool in zip(rows, read, strict=True) for _ in pool]
+        _write_inferred(step, trained, ids, [one is not None for one in lists], lists)
     return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 SERVING = "serving.json"
+BEGUN = "begun.parquet"  # what the answers to items begin with already
 NOTE = "step.json"  # written last in the folder of every result
 T = TypeVar("T")
 

@@ -23,7 +23,7 @@ from pomona.recipe.steps.pools import (
     some,
     write_pools,
 )
-from pomona.recipe.steps.results import Serving, with_seconds, write_serving
+from pomona.recipe.steps.results import BEGUN, Serving, read_rows, with_seconds, write_serving
 from pomona.recipe.steps.tables import read_items
 from pomona.sample import (
     SelectionContext,
@@ -41,13 +41,15 @@ def draw(step: StepContext) -> Cost:
     """A pool of answers to every item, the prompt read once."""
     items, p = read_items(step.inputs["items"]), step.params
     model = load_model(step, step.inputs["model"])
-    strategy, led = parse_strategy(p["pool"]), Led.of(step, items)
+    strategy, led, begun = parse_strategy(p["pool"]), Led.of(step, items), None
+    if "begun" in step.inputs:
+        begun = read_rows(step.inputs["begun"] / BEGUN, "prefix")["prefix"].to_pylist()
     asked = temperatures(strategy, Request(prompt=""))
     with Meter() as meter:
         pools = model.generate(
             items.prompts, n=strategy.n, max_new_tokens=p["max_new_tokens"], temperature=asked,
             top_p=strategy.top_p or 1.0, min_p=strategy.min_p or 0.0, seed=p["seed"],
-            steers=led.steers,
+            steers=led.steers, prefixes=begun,
         )  # fmt: skip
     columns = {
         "id": items.ids,
