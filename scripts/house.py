@@ -13,16 +13,16 @@ from __future__ import annotations
 
 import argparse
 import ast
-import io
+import gc
 import json
 import re
 import statistics
 import subprocess
 import sys
 import tempfile
-import tokenize
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,12 @@ class Module:
     functions: list[tuple[str, int]] = field(default_factory=list)
     imports: set[str] = field(default_factory=set)
     runtime: set[str] = field(default_factory=set)
+
+
+@cache
+def parsed(text: str) -> ast.Module:
+    """The tree of a text; most files are laid out as they stand, and parsed once."""
+    return ast.parse(text)
 
 
 def formatted(paths: list[Path], root: Path) -> dict[Path, str]:
@@ -87,20 +93,14 @@ def docstring_lines(tree: ast.AST) -> set[int]:
 
 def code_lines(source: str, tree: ast.AST) -> set[int]:
     """Line numbers that hold code."""
-    skip = {
-        tokenize.COMMENT,
-        tokenize.NL,
-        tokenize.NEWLINE,
-        tokenize.INDENT,
-        tokenize.DEDENT,
-        tokenize.ENDMARKER,
-        tokenize.ENCODING,
-    }
-    lines: set[int] = set()
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type not in skip:
-            lines.update(range(token.start[0], token.end[0] + 1))
-    return lines - docstring_lines(tree)
+    told, texts = docstring_lines(tree), source.splitlines()
+    lines = {at for at, text in enumerate(texts, 1) if text.strip() and text.strip()[0] != "#"}
+    # Other strings of several lines hold blank ones, and such as look like comments.
+    if any('"""' in texts[at - 1] for at in lines - told):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant | ast.JoinedStr):
+                lines |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return lines - told
 
 
 def imported(tree: ast.AST, known: set[str], *, types: bool) -> Iterator[str]:
@@ -129,12 +129,13 @@ def read(root: Path) -> dict[str, Module]:
     paths = sorted(source.rglob("*.py"))
     texts = formatted(paths, source)
     modules = {}
+    gc.disable()  # trees are many small objects, and all of them stay
     for path in paths:
         parts = path.relative_to(source).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
         modules[name] = Module(name, path)
     for module in modules.values():
-        tree = ast.parse(texts[module.path])
+        tree = parsed(texts[module.path])
         lines = code_lines(texts[module.path], tree)
         module.code = len(lines)
         for node in statements(tree):
@@ -145,6 +146,8 @@ def read(root: Path) -> dict[str, Module]:
         module.imports = set(imported(tree, set(modules), types=True)) - {module.name}
         module.runtime = set(imported(tree, set(modules), types=False)) - {module.name}
     _follow_faces(modules)
+    parsed.cache_clear()
+    gc.enable()
     return modules
 
 
@@ -156,7 +159,7 @@ def _follow_faces(modules: dict[str, Module]) -> None:
     for module in modules.values():
         if module.name in faces:
             continue
-        tree = ast.parse(module.path.read_text(encoding="utf-8"))
+        tree = parsed(module.path.read_text(encoding="utf-8"))
         for node in statements(tree):
             if isinstance(node, ast.ImportFrom) and node.module in faces:
                 for alias in node.names:
@@ -176,7 +179,7 @@ def _follow_faces(modules: dict[str, Module]) -> None:
 def _homes(module: Module, modules: dict[str, Module]) -> dict[str, str]:
     """Where each name of a lazy face is defined; empty for other modules."""
     text = module.path.read_text(encoding="utf-8")
-    tree = ast.parse(text if "lazily" in text else "")
+    tree = parsed(text if "lazily" in text else "")
     if not any("lazily" in ast.dump(node) for node in tree.body):
         return {}
     homes = {}

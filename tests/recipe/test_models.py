@@ -42,7 +42,6 @@ stacks: [[context/retrieval, hedged3-chops]]
 """
 ROWS = [
     ("When does the library open?", "at nine"),
-    ("What is a fine?", "ten cents"),
     ("What is 3 times 4?", "12"),
 ]
 OTHERS = [("When is it closed?", "on Sundays"), ("Is there a fine?", "yes, ten cents a day")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -182,21 +181,3 @@ def test_what_teachers_gain_is_told_apart_from_what_their_rows_are_worth() -> No
     assert told[1] - told[0] == pytest.approx(2, abs=1e-6)
     # A group of no rows says what all groups say.
     np.testing.assert_allclose(gains(np.zeros((0, 2)), 5.0, told), told)
-
-
-def test_a_prompt_takes_less_than_50_microseconds(learned: Router) -> None:
-    rows = [Assignment(str(at), f"{WORDS[at % 12]} the file {at}", "en", "af") for at in range(512)]
-    policy = Learned(learned)
-    assert _seconds(policy, [rows]) / len(rows) < 50e-6
-    assert _seconds(policy, [[row] for row in rows]) / len(rows) < 50e-6  # as they come, one by one
-
-
-def _seconds(policy: Learned, calls: list[list[Assignment]]) -> float:
-    """Of this process, for all of them; the least of five times."""
-    took = []
-    for _ in range(5):
-        start = time.process_time()
-        for rows in calls:
-            policy.ask(rows)
-        took.append(time.process_time() - start)
-    return min(took)
