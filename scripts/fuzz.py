@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import bz2
 import copy
 import gzip
 import io
 import json
+import lzma
 import os
 import random
 import shutil
@@ -265,6 +267,11 @@ def tables() -> Files:
         "r.jsonl.gz": gzip.compress(lines),
         "r.csv.gz": gzip.compress(b"id,text\n1,a\n"),
         "r.jsonl.zst": pa.compress(lines, "zstd", asbytes=True),
+        "r.json": dump(rows),
+        "r.tsv": b'id\ttext\n1\ta"\n2\t"b"\n',
+        "r.txt": b"one\r\n\ntwo\n",
+        "r.jsonl.xz": lzma.compress(lines),
+        "r.jsonl.bz2": bz2.compress(lines),
     }
 
 
@@ -297,7 +304,7 @@ def made() -> dict[str, Reader]:
     from pomona.data.audit import sample_audit
     from pomona.data.audit.labels import read_labels
     from pomona.data.duplicates.signed import open_index, options_of
-    from pomona.records import read
+    from pomona.records import read, with_text
 
     words = [
         "one",
@@ -325,6 +332,15 @@ def made() -> dict[str, Reader]:
         (file,) = folder.iterdir()
         read(file).to_table()
 
+    said = [{"role": "user", "content": [{"type": "text", "text": "a"}]}]
+    call = {"id": "1", "function": {"name": "f", "arguments": {"x": 1}}}
+    said += [{"role": "assistant", "content": None, "tool_calls": [call]}]
+
+    def chats(folder: Path) -> None:
+        for text in ("m", "m.user", "{m.role} {n}"):
+            records, name = with_text(read(folder / "c.jsonl"), text)
+            records.select(name).to_table()
+
     def audit(folder: Path) -> Any:
         return sample_audit(labelled, folder, by="lang", n=4)
 
@@ -332,6 +348,9 @@ def made() -> dict[str, Reader]:
     heads = tuple(name for name in splits if name.endswith(".json"))
     return {
         **{name: Reader({name: data}, table) for name, data in tables().items()},
+        "chats": Reader(
+            {"c.jsonl": dump({"m": said, "n": 1}) + b"\n" + dump({"m": said, "n": 2})}, chats
+        ),
         "saved": Reader(splits, lambda f: read(f).to_table(), heads),
         "signed index": Reader(kept_files(index), lambda f: open_index(f, options)),
         "audit": Reader(kept_files(audit), read_labels),

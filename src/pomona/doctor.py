@@ -22,6 +22,7 @@ _EXTRAS = {
     "gguf": ("torch", "transformers", "accelerate", "gguf", "xllamacpp"),
     "serve": ("starlette", "uvicorn", "httpx"),
     "ray": ("ray",),
+    "zstd": ("zstandard",),
 }
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 

@@ -78,7 +78,7 @@ def test_splits_named_by_file_are_not_mixed(tmp_path: Path) -> None:
 def test_a_folder_without_tables_is_refused(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("card")
     with pytest.raises(
-        PomonaError, match="the folder holds no table — expected Parquet, JSONL or CSV files"
+        PomonaError, match="the folder holds no table — expected Parquet, JSONL, CSV, TSV"
     ):
         read(tmp_path)
 
@@ -112,8 +112,9 @@ def test_splits_may_be_folders(tmp_path: Path) -> None:
         ("other.jsonl", "beside the files of train there are others of no split: other.jsonl"),
         ("sub/x.jsonl", "beside the files of train there are others of no split: sub/x.jsonl"),
         ("lang=en/train.jsonl", "named by the values of a column, which would be lost: lang=en"),
-        ("a.tsv", "the folder holds files that are not read: a.tsv"),
-        ("train.jsonl.bz2", "the folder holds files that are not read: train.jsonl.bz2"),
+        ("a.feather", "the folder holds files that are not read: a.feather"),
+        ("train.sql.bz2", "the folder holds files that are not read: train.sql.bz2"),
+        ("a.tsv", "the folder mixes jsonl and tsv files"),
         ("_b.jsonl", "the folder holds tables whose names say that they are no part of it: _b.jso"),
         ("set/state.json", "the folder holds datasets of their own: set"),
         ("_delta_log/0.json", "is a Delta table, whose log says which files are in it"),

@@ -15,8 +15,8 @@ from pyarrow import fs
 
 from pomona.documents import read_json
 from pomona.errors import PomonaError
-from pomona.files import Where
-from pomona.records import Records, Results, info, is_remote
+from pomona.files import Where, address
+from pomona.records import Records, Results, check_writable, info, is_remote
 
 
 def noted(note: Path, **kinds: type) -> dict[str, Any] | None:
@@ -72,6 +72,9 @@ def results_of(
     """The results of an operation that reads these records (None is left out) and `inputs`, with
     the folders it works in; nothing is published when a file has changed meanwhile.
     """
+    for where in files.values():
+        if where is not None:
+            check_writable(address(where))
     tables = [records for records in read if records is not None]
     read_from = [name for records in tables for name in records.paths]
     rejects = {

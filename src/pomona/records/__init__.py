@@ -72,7 +72,11 @@ if TYPE_CHECKING:
         unreadable as unreadable,
     )
     from pomona.records.texts import usual_texts as usual_texts, with_text as with_text
-    from pomona.records.writing import check_types as check_types, write_partial as write_partial
+    from pomona.records.writing import (
+        check_types as check_types,
+        check_writable as check_writable,
+        write_partial as write_partial,
+    )
 
 __getattr__, __dir__ = lazily(
     __name__,
@@ -89,6 +93,6 @@ __getattr__, __dir__ = lazily(
         "source": "Batches Filter Source Streamed TableSource kept",
         "store": "format_of info is_remote locate unreadable",
         "texts": "usual_texts with_text",
-        "writing": "check_types write_partial",
+        "writing": "check_types check_writable write_partial",
     },
 )

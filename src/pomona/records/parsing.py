@@ -1,8 +1,8 @@
-"""Lines of JSONL and CSV into rows.
+"""Lines of JSONL, CSV and plain text into rows.
 
 JSONL has one object a line, checked more strictly than JSON readers do. CSV is as RFC 4180 has it:
 a header, quoted fields that may hold newlines; a field with nothing in it is null, `""` is empty
-text.
+text. With tabs (TSV) a quote means nothing but at the beginning of a field.
 """
 
 from __future__ import annotations
@@ -25,9 +25,14 @@ from pomona.records.store import LONGEST
 MAX_RECORD = LONGEST
 MOST_KEYS = 10_000
 _BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*+"|[][{}]', re.DOTALL)
-_FIELD = r'(?:"[^"]*+(?:""[^"]*+)*+"|[^",\r\n]*+)'
-_RECORD = re.compile(rf"{_FIELD}(?:,{_FIELD})*+\Z")
-_NEXT = re.compile(rf"({_FIELD})(,|\Z)")
+_FIELDS = {
+    ",": r'(?:"[^"]*+(?:""[^"]*+)*+"|[^",\r\n]*+)',
+    "\t": r'(?:"[^"]*+(?:""[^"]*+)*+"|(?!")[^\t\r\n]*+)',
+}
+_RECORDS = {
+    comma: re.compile(rf"{field}(?:{comma}{field})*+\Z") for comma, field in _FIELDS.items()
+}
+_NEXT = {comma: re.compile(rf"({field})({comma}|\Z)") for comma, field in _FIELDS.items()}
 
 _KINDS: dict[type, str] = {list: "an array", str: "a string", bool: "a boolean"}
 _KINDS |= dict.fromkeys((int, float), "a number")
@@ -52,10 +57,13 @@ class Bad(NamedTuple):
 
 def jsonl_rows(lines: Iterable[bytes]) -> Iterator[ParsedRow | Bad]:
     """Parse lines into rows. Blank lines are passed over; all else is a ParsedRow or a Bad."""
+    return json_rows((number, raw) for number, raw in enumerate(lines, 1) if raw.strip())
+
+
+def json_rows(values: Iterable[tuple[int, bytes]]) -> Iterator[ParsedRow | Bad]:
+    """Parse numbered JSON values into rows."""
     decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
-    for number, raw in enumerate(lines, 1):
-        if not raw.strip():
-            continue
+    for number, raw in values:
         if reason := _excess(raw):
             yield Bad(number, raw, reason)
             continue
@@ -133,11 +141,25 @@ def _constant(name: str) -> float:
     raise ValueError(f"not valid JSON: {name} has no JSON form")
 
 
-def csv_header(lines: Iterable[bytes], where: str) -> list[str]:
+def text_rows(lines: Iterable[bytes]) -> Iterator[ParsedRow | Bad]:
+    """A row with a `text` for each line. Blank lines are passed over."""
+    for number, raw in enumerate(lines, 1):
+        if not raw.strip():
+            continue
+        if len(raw) > MAX_RECORD:
+            yield Bad(number, raw, _excess(raw) or "")
+            continue
+        try:
+            yield ParsedRow(number, raw, {"text": raw.decode("utf-8").removesuffix("\r")})
+        except UnicodeDecodeError as error:
+            yield Bad(number, raw, _invalid_text(error))
+
+
+def csv_header(lines: Iterable[bytes], where: str, comma: str = ",") -> list[str]:
     """The column names in the first record. Raises PomonaError when there are none or they are
     unusable.
     """
-    first = next(_records(lines), None)
+    first = next(_records(lines, comma=comma), None)
     if first is None:
         remedy = "a CSV file begins with a line of column names"
         raise PomonaError("the file is empty", where=where, remedy=remedy)
@@ -158,13 +180,13 @@ def csv_head(lines: Iterable[bytes]) -> bytes:
 
 
 def csv_rows(
-    lines: Iterable[bytes], names: Sequence[str] | None = None, first: int = 1
+    lines: Iterable[bytes], names: Sequence[str] | None = None, first: int = 1, comma: str = ","
 ) -> Iterator[ParsedRow | Bad]:
     """Parse the records under the header into rows. Blank lines are passed over unless a lone
     column makes them a null. Where `names` are given there is no header, and the lines begin with
     number `first`.
     """
-    records = _records(lines, first)
+    records = _records(lines, first, comma)
     if names is None:
         head = next(records, None)
         if head is None or isinstance(head, Bad):
@@ -183,7 +205,7 @@ def csv_rows(
             yield ParsedRow(number, raw, dict(zip(names, fields, strict=True)))
 
 
-def plain_fields(block: bytes, names: Sequence[str]) -> pa.Table | None:
+def plain_fields(block: bytes, names: Sequence[str], comma: str = ",") -> pa.Table | None:
     """The fields of whole lines as texts, an empty one as null, all at once. None where row by row
     they may be read otherwise: quotes, carriage returns, blank or too long lines, too many fields,
     bytes that are no text.
@@ -195,7 +217,9 @@ def plain_fields(block: bytes, names: Sequence[str]) -> pa.Table | None:
     if odd or len(names) < 2 or longest > MAX_RECORD:
         return None
     read = csv.ReadOptions(column_names=list(names), block_size=len(block) + 1, use_threads=False)
-    parse = csv.ParseOptions(quote_char=False, double_quote=False, ignore_empty_lines=False)
+    parse = csv.ParseOptions(
+        delimiter=comma, quote_char=False, double_quote=False, ignore_empty_lines=False
+    )
     convert = csv.ConvertOptions(
         column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]
     )
@@ -207,13 +231,13 @@ def plain_fields(block: bytes, names: Sequence[str]) -> pa.Table | None:
 
 
 def _records(
-    lines: Iterable[bytes], number: int = 1
+    lines: Iterable[bytes], number: int = 1, comma: str = ","
 ) -> Iterator[tuple[int, bytes, list[str | None]] | Bad]:
     source = enumerate(lines, number)
     again: deque[tuple[int, bytes]] = deque()
     while (start := again.popleft() if again else next(source, None)) is not None:
         taken = [start]
-        size, opened = len(start[1]), start[1].count(b'"') % 2 == 1
+        size, opened = len(start[1]), start[1].count(b'"') % 2 == 1 and not _whole(start[1], comma)
         while (
             opened
             and size <= MAX_RECORD
@@ -227,7 +251,7 @@ def _records(
             yield Bad(start[0], raw, _excess(start[1]) or "")
             continue
         try:
-            fields = _split(raw.decode("utf-8").removesuffix("\r"))
+            fields = _split(raw.decode("utf-8").removesuffix("\r"), comma)
             wrong = fields is None and not opened
             reason = (
                 f"{_misplaced(raw)} in the wrong place" if wrong else "a quoted field never ends"
@@ -246,17 +270,23 @@ def _misplaced(raw: bytes) -> str:
     return "a quote" if b'"' in raw else "a carriage return"
 
 
-def _split(record: str) -> list[str | None] | None:
+def _whole(line: bytes, comma: str) -> bool:
+    """Whether a line with an odd number of quotes is a record nevertheless: between tabs."""
+    text = line.decode("utf-8", "replace").removesuffix("\r")
+    return comma == "\t" and _RECORDS[comma].match(text) is not None
+
+
+def _split(record: str, comma: str) -> list[str | None] | None:
     """The fields of a record, or None when its quotes do not pair up."""
     if '"' not in record:
         # Lines that end in carriage returns alone would be one line, and their rows lost.
-        return None if "\r" in record else [field or None for field in record.split(",")]
-    if not _RECORD.match(record):
+        return None if "\r" in record else [field or None for field in record.split(comma)]
+    if not _RECORDS[comma].match(record):
         return None
     fields: list[str | None] = []
-    for match in _NEXT.finditer(record):
-        field, comma = match.groups()
+    for match in _NEXT[comma].finditer(record):
+        field, behind = match.groups()
         fields.append(field[1:-1].replace('""', '"') if field.startswith('"') else field or None)
-        if not comma:
+        if not behind:
             break
     return fields

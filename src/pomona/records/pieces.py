@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from pomona.records.engines import check_engine, spread
+from pomona.records.json_array import is_array
 from pomona.records.parquet import ParquetSource
 from pomona.records.parsing import jsonl_rows
 from pomona.records.records import Records
@@ -198,4 +199,4 @@ def _lines(file: str, at: int, stop: int | None) -> Iterator[tuple[int, bytes]]:
 
 
 def _plain(file: str) -> bool:
-    return not is_remote(file) and format_of(file)[1] is None
+    return not is_remote(file) and format_of(file)[1] is None and not is_array(file)

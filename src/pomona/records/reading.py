@@ -52,7 +52,7 @@ _KEYED = re.compile(r"[^=]+=.*")  # `lang=en`, as Hive and Spark name folders by
 _TABLES = {"_delta_log": "Delta", "_spark_metadata": "Spark stream"}
 # Data by their name that is not read here: passing over them would lose rows without a word.
 _FOREIGN = (
-    ".tsv .tab .feather .orc .avro .xlsx .xls .ods .bz2 .xz .lz4 .zip .tar .tgz .7z .sqlite "
+    ".feather .orc .avro .xlsx .xls .ods .lz4 .zip .tar .tgz .7z .sqlite "
     ".pkl .pickle .npy .npz .h5 .hdf5 .parq .jsonlines .tfrecord"
 )
 Where = str | Path | Sequence[str | Path] | pa.Table
@@ -197,9 +197,11 @@ def _table_in(folder: str) -> list[str]:
         raise PomonaError("is a model, not a table", where=folder, remedy=remedy)
     below = children(folder, recursive=True)
     tables = [uri for uri in below if _is_table(uri, folder)]
+    # Texts beside tables are about them: licences, lists of words.
+    tables = [uri for uri in tables if format_of(uri)[0] != "txt"] or tables
     _refuse_left_out(folder, below, tables)
     if not tables:
-        remedy = "expected Parquet, JSONL or CSV files, or a dataset saved to disk"
+        remedy = "expected Parquet, JSONL, CSV, TSV or text files, or a dataset saved to disk"
         raise PomonaError("the folder holds no table", where=folder, remedy=remedy)
     for uri in tables:
         check_regular(uri)
@@ -235,7 +237,12 @@ def _refuse_left_out(folder: str, below: Sequence[str], tables: Sequence[str]) -
                 raise PomonaError(message, where=folder, remedy="write it as plain Parquet first")
         if name in (_DICT, _STATE):
             apart.add("/".join(inner))
-        if PurePosixPath(name.lower()).suffix in _FOREIGN.split():
+        *_, kind, last = ["", "", *PurePosixPath(name.lower()).suffixes]
+        if last in _FOREIGN.split() or (
+            last in COMPRESSIONS
+            and (kind in _FOREIGN.split() or last in (".bz2", ".xz"))
+            and not _is_table(uri, folder)
+        ):
             foreign.append("/".join([*inner, name]))
         if name.startswith("_") and PurePosixPath(name.lower()).suffix in FORMATS:
             hidden.append("/".join([*inner, name]))

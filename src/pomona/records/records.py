@@ -18,6 +18,7 @@ from pomona.errors import PomonaError
 from pomona.files import atomic_file
 from pomona.records.column_types import BATCH_ROWS, columns_of
 from pomona.records.engines import spread
+from pomona.records.json_array import is_array
 from pomona.records.parquet import ParquetSource
 from pomona.records.source import Batches, Filter, Source, Streamed, TableSource, kept, no_column
 from pomona.records.store import is_remote
@@ -124,6 +125,8 @@ class Records:
         What `Results.write` is told to be `lines` comes back to the byte.
         """
         if not isinstance(self.source, TextSource) or self.engine != "native":
+            return self
+        if self.source.kind not in ("jsonl", "csv") or any(map(is_array, self.source.files)):
             return self
         schema = self.source.schema.append(pa.field(name, pa.string()))
         source = replace(self.source, schema=schema, lines=name)

@@ -21,16 +21,19 @@ from pyarrow import fs
 
 from pomona.errors import PomonaError, first_line, nearest
 from pomona.files import address, check_name
+from pomona.records.compression import unpacked
 
-BLOCK = 1 << 20
 LONGEST = 64 << 20  # bytes of a line
-COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".xz": "xz"}
 FORMATS = {
     ".parquet": "parquet",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".json": "jsonl",
     ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".txt": "txt",
     ".arrow": "arrow",
 }
 
@@ -71,7 +74,9 @@ def format_of(uri: str) -> tuple[str, str | None]:
     last = suffixes[:-1][-1:] if compression else suffixes[-1:]
     kind = FORMATS.get(last[0]) if last else None
     if kind is None or (compression and kind in ("parquet", "arrow")):
-        remedy = "use .parquet, .jsonl(.gz|.zst) or .csv(.gz|.zst)"
+        remedy = (
+            "use .parquet, or .jsonl, .csv, .tsv or .txt (and .gz, .zst, .bz2 or .xz behind it)"
+        )
         raise PomonaError("not a table Pomona can name the format of", where=uri, remedy=remedy)
     return kind, compression
 
@@ -229,12 +234,14 @@ def blocks(uri: str) -> Iterator[bytes]:
     """The file's bytes, decompressed by suffix, a block at a time. Raises PomonaError for damaged
     or unreadable files.
     """
-    store, path = locate(uri)
     packed = COMPRESSIONS.get(PurePosixPath(uri.lower()).suffix)
-    with readable(uri), store.open_input_stream(path, compression=packed) as stream:
-        # `read` of Arrow loses the memory of a block that cannot be read.
-        while block := stream.read_buffer(BLOCK).to_pybytes():
-            yield block
+    with readable(uri):
+        yield from unpacked(lambda kind: _opened(uri, kind), packed, uri)
+
+
+def _opened(uri: str, compression: str | None) -> pa.NativeFile:
+    store, path = locate(uri)
+    return store.open_input_stream(path, compression=compression)
 
 
 def unfinished(uri: str) -> bool:

@@ -1,5 +1,5 @@
-"""JSONL and CSV files as a source: types from the first rows, every row checked against them, bad
-ones named by file and line.
+"""JSON, CSV, TSV and text files as a source: types from the first rows, every row checked against
+them, bad ones named by file and line.
 """
 
 from __future__ import annotations
@@ -29,14 +29,17 @@ from pomona.records.column_types import (
     plain,
     widen,
 )
+from pomona.records.json_array import elements, is_array
 from pomona.records.parsing import (
     Bad,
     ParsedRow,
     csv_head,
     csv_header,
     csv_rows,
+    json_rows,
     jsonl_rows,
     plain_fields,
+    text_rows,
 )
 from pomona.records.source import Batches, Files, Filter, kept, no_column
 from pomona.records.store import (
@@ -54,6 +57,7 @@ from pomona.workspace import disk_guard
 SAMPLE_ROWS, SAMPLE_BYTES = 10_000, 16 << 20
 BATCH_BYTES = 4 << 20
 _REJECTED = ["file", "line", "reason", "text", "base64"]  # keys of a row in a file of rejects
+COMMAS = {"csv": ",", "tsv": "\t"}
 OnBad = Callable[[str, Bad], None]
 
 
@@ -72,13 +76,13 @@ class TextSource(Files):
     def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
         """See `Source`."""
         for file in self.files:
-            if self.kind == "csv":
+            if self.kind in COMMAS:
                 names = [name for name in self.schema.names if name != self.lines]
-                _check_header(file, names, self.chosen)
+                _check_header(file, self.kind, names, self.chosen)
                 told = self._csv(file, keep) if self.lines is None else self._csv_lines(file, keep)
                 yield from told
             else:
-                rows = jsonl_rows(lines(file))
+                rows = _rows_of(file, self.kind)
                 if self.lines is not None and unfinished(file):
                     rows = _unfinished(rows)
                 yield from self._rows(file, rows, keep)
@@ -91,7 +95,8 @@ class TextSource(Files):
         """Blocks of lines at once as long as nothing is quoted or wrong; from there row by row,
         which tells every mistake with its line.
         """
-        names, number, source = csv_header(lines(file), file), 1, line_blocks(file)
+        comma, number, source = COMMAS[self.kind], 1, line_blocks(file)
+        names = csv_header(lines(file), file, comma)
         for block in source:
             head, _, body = block.partition(b"\n") if number == 1 else (b"", b"", block)
             table = None if b'"' in head or b"\r" in head else self._plain(body, names)
@@ -99,7 +104,7 @@ class TextSource(Files):
                 rest = (
                     line for each in itertools.chain([block], source) for line in each.split(b"\n")
                 )
-                rows = csv_rows(rest, names if number > 1 else None, number)
+                rows = csv_rows(rest, names if number > 1 else None, number, comma)
                 yield from self._rows(file, rows, keep)
                 return
             for batch in table.to_batches(BATCH_ROWS):
@@ -118,7 +123,7 @@ class TextSource(Files):
         yield from self._rows(file, itertools.chain([first] if first else [], records), keep)
 
     def _plain(self, block: bytes, names: Sequence[str]) -> pa.Table | None:
-        if (fields := plain_fields(block, names)) is None:
+        if (fields := plain_fields(block, names, COMMAS[self.kind])) is None:
             return None
         try:
             return fields.select(self.schema.names).cast(self.schema)
@@ -147,7 +152,7 @@ class TextSource(Files):
                 if not row.values.keys() <= known:
                     unknown, first = min(row.values.keys() - known), f"first {SAMPLE_ROWS:,} rows"
                     raise MisfitError(f'column "{unknown}" is not among those of the {first}')
-        build = csv_column if self.kind == "csv" else json_column
+        build = csv_column if self.kind in COMMAS else json_column
         arrays: list[pa.Array] = []
         for column in self.schema:
             if column.name == self.lines:
@@ -192,13 +197,13 @@ def open_text(files: Sequence[str], columns: Any, on_bad: OnBad) -> TextSource:
     names = columns.names if isinstance(columns, pa.Schema) else columns
     if isinstance(columns, pa.Schema):
         schema = plain(columns)
-    elif kind == "csv":
-        header = names or csv_header(lines(files[0]), files[0])
+    elif kind in COMMAS:
+        header = names or csv_header(lines(files[0]), files[0], COMMAS[kind])
         schema = pa.schema([(name, pa.string()) for name in header])
     else:
-        schema = _inferred(files, names, on_bad)
-    if kind == "csv":
-        _check_header(files[0], schema.names, names is not None)
+        schema = _inferred(files, kind, names, on_bad)
+    if kind in COMMAS:
+        _check_header(files[0], kind, schema.names, names is not None)
     return TextSource(tuple(files), schema, files[0], kind, names is not None, on_bad)
 
 
@@ -207,6 +212,8 @@ def with_late_types(source: TextSource) -> TextSource:
     values that come later.
     """
     found = {one.name: one.type for one in source.schema if pa.types.is_null(one.type)}
+    if any(map(is_array, source.files)):
+        return source
     for file in source.files if source.kind == "jsonl" and found else ():
         for block in line_blocks(file):
             # Whole numbers may be followed by others.
@@ -230,7 +237,10 @@ def stop(file: str, bad: Bad) -> None:
     remedy = 'fix the line, or have such rows left out: on-error "drop", or "reject" to a file'
     if bad.reason.startswith("column "):
         remedy += "; in Python, columns=pyarrow.schema(...) says what is read, and as which types"
-    raise PomonaError(bad.reason, where=f"{file}, line {bad.line}", remedy=remedy)
+    unit = "element" if is_array(file) else "line"
+    if unit == "element":
+        remedy = remedy.replace("fix the line", "fix it")
+    raise PomonaError(bad.reason, where=f"{file}, {unit} {bad.line}", remedy=remedy)
 
 
 def skip(file: str, bad: Bad) -> None:
@@ -306,10 +316,19 @@ def packs(
         yield pack
 
 
-def _inferred(files: Sequence[str], names: Sequence[str] | None, on_bad: OnBad) -> pa.Schema:
+def _rows_of(file: str, kind: str) -> Iterator[ParsedRow | Bad]:
+    """The rows of a file that says of each its columns; those of an array numbered by element."""
+    if kind == "jsonl" and is_array(file):
+        return json_rows(enumerate(elements(file), 1))
+    return (text_rows if kind == "txt" else jsonl_rows)(lines(file))
+
+
+def _inferred(
+    files: Sequence[str], kind: str, names: Sequence[str] | None, on_bad: OnBad
+) -> pa.Schema:
     values: dict[str, list[Any]] = {}
     size, count = 0, 0
-    parsed = ((file, row) for file in files for row in jsonl_rows(lines(file)))
+    parsed = ((file, row) for file in files for row in _rows_of(file, kind))
     for file, row in itertools.islice(parsed, SAMPLE_ROWS):
         if isinstance(row, Bad):
             on_bad(file, row)
@@ -331,8 +350,8 @@ def _inferred(files: Sequence[str], names: Sequence[str] | None, on_bad: OnBad) 
     return pa.schema([(name, natural_type(values[name])) for name in names or values])
 
 
-def _check_header(file: str, names: Sequence[str], chosen: bool) -> None:
-    head = csv_header(lines(file), file)
+def _check_header(file: str, kind: str, names: Sequence[str], chosen: bool) -> None:
+    head = csv_header(lines(file), file, COMMAS[kind])
     for name in names:
         if name not in head:
             raise no_column(name, head, file)

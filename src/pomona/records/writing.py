@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 
 from pomona.errors import PomonaError
 from pomona.files import address, atomic_file
+from pomona.records.compression import BLOCK
 from pomona.records.parsing import ParsedRow, csv_rows, jsonl_rows
-from pomona.records.store import BLOCK, COMPRESSIONS, format_of, is_remote, locate
+from pomona.records.store import COMPRESSIONS, format_of, is_remote, locate
 from pomona.workspace import disk_guard
 
 
@@ -52,9 +53,7 @@ def write_partial(
     lines of that format; one that says the same as the rest of its row is taken as it is.
     """
     kind = format or format_of(uri)[0]
-    if kind not in _WRITERS:
-        remedy = f"choose one of: {', '.join(_WRITERS)}"
-        raise PomonaError(f"cannot write {kind}", where=uri, remedy=remedy)
+    check_writable(uri, kind)
     check_types(rows.schema, kind, uri)
     compression = COMPRESSIONS.get(Path(uri).suffix.lower())
     with disk_guard(_by_way_of(uri)):
@@ -64,6 +63,17 @@ def write_partial(
             _write_csv_lines(rows, partial, compression, lines)
         else:
             _WRITERS[kind](rows, partial, compression)
+
+
+def check_writable(uri: str, kind: str | None = None) -> None:
+    """Raise PomonaError for a format or a compression that is not written."""
+    kind = kind or format_of(uri)[0]
+    if kind not in _WRITERS:
+        remedy = f"choose one of: {', '.join(_WRITERS)}"
+        raise PomonaError(f"cannot write {kind}", where=uri, remedy=remedy)
+    packed = COMPRESSIONS.get(Path(uri).suffix.lower())
+    if packed not in (None, "gzip", "zstd"):
+        raise PomonaError(f"cannot write {packed}", where=uri, remedy="choose .gz or .zst")
 
 
 def _by_way_of(uri: str) -> str:
