@@ -15,7 +15,7 @@ from hypothesis import given, settings, strategies as st
 
 from pomona.data import dedup
 from pomona.errors import PomonaError
-from pomona.records import json_array, read, write
+from pomona.records import parsing, read, write
 
 LINES = "".join(f'{{"n": {n}, "t": "{"é" * (n % 7)}{n * 7919}"}}\n' for n in range(3000)).encode()
 
@@ -57,7 +57,7 @@ def test_frames_of_both_kinds_are_read_on(tmp_path: Path) -> None:
 
 def test_what_takes_more_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.jsonl.xz").write_bytes(lzma.compress(b"{}"))
-    monkeypatch.setattr("pomona.records.compression.XZ_MEMORY", 1 << 20)
+    monkeypatch.setattr("pomona.records.store.XZ_MEMORY", 1 << 20)
     told = r"a\.jsonl\.xz: xz needs more than 1 MiB of memory to read it — compress it again"
     with pytest.raises(PomonaError, match=told):
         read(tmp_path / "a.jsonl.xz")
@@ -163,15 +163,15 @@ def test_elements_do_not_depend_on_blocks(values: list[Any], size: int, indent: 
     data = json.dumps(values, ensure_ascii=False, indent=indent).encode()
     with pytest.MonkeyPatch.context() as patched:
         cut = [data[at : at + size] for at in range(0, len(data), size)]
-        patched.setattr(json_array, "blocks", lambda _: iter(cut))
-        assert [json.loads(one) for one in json_array.elements("x")] == values
+        patched.setattr(parsing, "blocks", lambda _: iter(cut))
+        assert [json.loads(one) for one in parsing.array_elements("x")] == values
 
 
 def test_an_element_may_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_array, "LONGEST", 100)
-    monkeypatch.setattr(json_array, "blocks", lambda _: iter([b'["', *[b"x" * 60] * 3]))
+    monkeypatch.setattr(parsing, "LONGEST", 100)
+    monkeypatch.setattr(parsing, "blocks", lambda _: iter([b'["', *[b"x" * 60] * 3]))
     with pytest.raises(PomonaError, match="x: an element is longer than 0 MiB"):
-        list(json_array.elements("x"))
+        list(parsing.array_elements("x"))
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_a_missing_file_is_named_with_its_neighbour(tmp_path: Path) -> None:
         (
             "a.xlsx",
             b"PK",
-            "a.xlsx: not a table Pomona can name the format of — use .parquet, .jsonl",
+            "a.xlsx: not a table Pomona can name the format of — use .parquet, or .jsonl",
         ),
     ],
 )

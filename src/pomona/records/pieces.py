@@ -12,9 +12,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from pomona.records.engines import check_engine, spread
-from pomona.records.json_array import is_array
 from pomona.records.parquet import ParquetSource
-from pomona.records.parsing import jsonl_rows
+from pomona.records.parsing import is_array, jsonl_rows
 from pomona.records.records import Records
 from pomona.records.source import Batches, Filter, Source, kept
 from pomona.records.store import LONGEST, format_of, info, is_remote, readable, unreadable

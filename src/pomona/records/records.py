@@ -18,8 +18,8 @@ from pomona.errors import PomonaError
 from pomona.files import atomic_file
 from pomona.records.column_types import BATCH_ROWS, columns_of
 from pomona.records.engines import spread
-from pomona.records.json_array import is_array
 from pomona.records.parquet import ParquetSource
+from pomona.records.parsing import is_array
 from pomona.records.source import Batches, Filter, Source, Streamed, TableSource, kept, no_column
 from pomona.records.store import is_remote
 from pomona.records.text_source import TextSource, with_late_types

@@ -29,13 +29,14 @@ from pomona.records.column_types import (
     plain,
     widen,
 )
-from pomona.records.json_array import elements, is_array
 from pomona.records.parsing import (
     Bad,
     ParsedRow,
+    array_elements,
     csv_head,
     csv_header,
     csv_rows,
+    is_array,
     json_rows,
     jsonl_rows,
     plain_fields,
@@ -319,7 +320,7 @@ def packs(
 def _rows_of(file: str, kind: str) -> Iterator[ParsedRow | Bad]:
     """The rows of a file that says of each its columns; those of an array numbered by element."""
     if kind == "jsonl" and is_array(file):
-        return json_rows(enumerate(elements(file), 1))
+        return json_rows(enumerate(array_elements(file), 1))
     return (text_rows if kind == "txt" else jsonl_rows)(lines(file))
 
 

@@ -16,9 +16,8 @@ import pyarrow.parquet as pq
 
 from pomona.errors import PomonaError
 from pomona.files import address, atomic_file
-from pomona.records.compression import BLOCK
 from pomona.records.parsing import ParsedRow, csv_rows, jsonl_rows
-from pomona.records.store import COMPRESSIONS, format_of, is_remote, locate
+from pomona.records.store import BLOCK, COMPRESSIONS, format_of, is_remote, locate
 from pomona.workspace import disk_guard
 
 
