@@ -218,7 +218,7 @@ def test_every_engine_option_hands_jobs_to_the_cluster(
         (["dedup", "INPUT", "--threshold", "1.5"], "threshold"),
         (["prune", "INPUT", "--by", "scor"], 'there is no column "scor" — did you mean "score"?'),
         (["score", "INPUT", "--scores", "perplexty"], 'did you mean "perplexity"?'),
-        (["score", "INPUT", "--chat"], "chat goes with prompt and completion"),
+        (["score", "INPUT", "--chat"], "chat goes with conversations, and column"),
     ],
 )
 def test_wrong_input_is_2_and_leaves_what_was_there(
