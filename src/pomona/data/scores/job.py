@@ -32,7 +32,8 @@ CHUNK_CHARACTERS = 4 << 20
 class Layout:
     """Where a row's text is: in `column`, or in `prompt` and `completion`, each as `with_text`
     takes it, such as `"<|{lang}|>{english}"`. With `chat` and without these two, `column` has
-    conversations, of which the last answer is scored.
+    conversations, of which the last answer is scored. A row may lack its language where
+    `lang_may_lack`.
     """
 
     column: str
@@ -41,6 +42,7 @@ class Layout:
     lang: str | None
     group: str | None
     chat: bool = False
+    lang_may_lack: bool = False
 
     def columns(self, records: Records) -> list[str]:
         """The columns that are read. Raises PomonaError when one is missing, or only one of prompt
@@ -74,7 +76,8 @@ class Layout:
             raise PomonaError(
                 "prompt and completion go together", remedy="give both, or neither and a column"
             )
-        others = [name for name in (self.lang, self.group) if name]
+        lang = None if self.lang_may_lack else self.lang
+        others = [name for name in (lang, self.group) if name]
         if self.of_chats:
             kind = records.require(self.column).schema.field(self.column).type
             if not is_chat(kind):
@@ -201,6 +204,8 @@ def _filled(
     first: int,
 ) -> ChunkRows:
     values = {name: values_of(batch.column(name)) for name in batch.schema.names}
+    if layout.lang_may_lack and layout.lang is not None:
+        values[layout.lang] = ["" if one is None else one for one in values[layout.lang]]
     for name, cells in values.items():
         if None in cells:
             where = f"{source}, row {first + cells.index(None)}"

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pomona.data.quality import quality
 from pomona.data.scores.job import ChunkRows
 from pomona.data.scores.registry import Chosen, ScoreContext
 from pomona.data.scores.units import Encoded, encode
@@ -130,8 +131,10 @@ def text_pass(
         columns["language"] = pa.array(
             language_confidence(rows.texts, rows.langs), from_pandas=True
         )
+    if chosen.of_quality:
+        columns |= quality(rows.texts, chosen.of_quality, rows.langs)
     for name, user in chosen.users.items():
-        given = (
+        given: Any = (
             rows.texts if rows.prompts is None else list(zip(rows.prompts, rows.texts, strict=True))
         )
         values = np.asarray(user(given, context(rows)), np.float64)

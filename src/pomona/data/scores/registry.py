@@ -12,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from pomona.data.quality import QUALITY, columns_of
 from pomona.errors import PomonaError, nearest
 from pomona.models import Model
 
@@ -23,7 +24,7 @@ OVER_MODELS = {
     "cat_var": 2,
     "cat_diff": 2,
 }  # one column; the fewest models it takes
-OF_TEXT = ("length", "mtld", "language")
+OF_TEXT = ("length", "mtld", "language", *QUALITY)
 
 
 @dataclass(frozen=True)
@@ -60,16 +61,21 @@ class Chosen:
 
     def columns(self, labels: Sequence[str]) -> list[str]:
         """Names of the columns that are added, in order: `perplexity`, or `perplexity@MODEL` for
-        each of several models.
+        each of several models; of rules of quality all that they add.
         """
         several = len(labels) > 1
-        return [
-            column
-            for name in self.names
-            for column in (
-                [f"{name}@{label}" for label in labels] if several and name in PER_MODEL else [name]
-            )
-        ]
+        columns: list[str] = []
+        for name in self.names:
+            if several and name in PER_MODEL:
+                columns += [f"{name}@{label}" for label in labels]
+            else:
+                columns += columns_of(name) if name in QUALITY else [name]
+        return columns
+
+    @property
+    def of_quality(self) -> list[str]:
+        """The rules of quality among them."""
+        return [name for name in self.names if name in QUALITY]
 
 
 def score_names() -> list[str]:

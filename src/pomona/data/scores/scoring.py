@@ -4,7 +4,7 @@ becomes the row's scores: over checkpoints, within groups, among rows of like le
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,9 +104,13 @@ def within_length(values: Floats, lengths: NDArray[np.int64], *, bins: int = 10)
     return percentiles
 
 
-def columns_of(job: ScoringJob, work: Work) -> dict[str, Floats]:
-    """Every score column, float64 `[rows]`, NaN where a row has no score."""
+def columns_of(job: ScoringJob, work: Work) -> dict[str, Floats | pa.Array]:
+    """Every score column, `[rows]`: float64, NaN where a row has no score; those of rules of
+    quality as they are, null where one does not apply.
+    """
     gathered: dict[str, list[Floats]] = {}
+    ruled: dict[str, list[pa.Array]] = {}
+    rules = set(job.chosen.columns(())) - set(job.chosen.names) | set(job.chosen.of_quality)
     groups: list[pa.Array] = []
     steps = [step for step in job.passes if step != TEXT]
     for index in range(len(job.survey.chunks)):
@@ -126,7 +130,10 @@ def columns_of(job: ScoringJob, work: Work) -> dict[str, Floats]:
         if TEXT in job.passes:
             text = work.load(TEXT, index)
             for name in text.column_names:
-                gathered.setdefault(name, []).append(text[name].to_numpy())
+                if name in rules:
+                    ruled.setdefault(name, []).append(text[name].combine_chunks())
+                else:
+                    gathered.setdefault(name, []).append(text[name].to_numpy())
     whole = {name: np.concatenate(parts, axis=-1) for name, parts in gathered.items()}
     if "vog" in whole and job.layout.group:
         for rows in chunks(job.records, job.layout, job.source):
@@ -139,7 +146,9 @@ def columns_of(job: ScoringJob, work: Work) -> dict[str, Floats]:
             .astype(np.int64)
         )
         whole["vog"] = within_group(whole["vog"], codes)
-    return _named(job, whole)
+    of_models = _named(job, whole)
+    of_rules = {name: pa.concat_arrays(parts) for name, parts in ruled.items()}
+    return {name: ({**of_models, **of_rules})[name] for name in job.chosen.columns(job.labels)}
 
 
 def _named(job: ScoringJob, whole: dict[str, Floats]) -> dict[str, Floats]:
@@ -160,7 +169,7 @@ def _named(job: ScoringJob, whole: dict[str, Floats]) -> dict[str, Floats]:
                     for label, row in zip(job.labels, rows, strict=True)
                 }
             )
-        else:
+        elif name not in job.chosen.of_quality:
             columns[name] = made[name]() if name in made else whole[name]
     for name, values in columns.items():
         for row in np.flatnonzero(np.isinf(values))[:1]:
@@ -207,8 +216,16 @@ class Extended(Derived):
             done += batch.num_rows
 
 
-def summary(values: Floats) -> dict[str, float | int | None]:
-    """Mean, quartiles and ends of a column, and how many rows are too short for it."""
+def summary(values: Floats | pa.Array) -> dict[str, float | int | None]:
+    """Mean, quartiles and ends of a column, and how many rows have no value in it; of what is no
+    number, how often each value is there.
+    """
+    if not isinstance(values, np.ndarray):
+        if not pa.types.is_floating(values.type):
+            counted = values.cast(pa.string()).drop_null().value_counts().to_pylist()
+            counts = {one["values"]: one["counts"] for one in counted}
+            return {**dict(sorted(counts.items())), "null": values.null_count}
+        values = values.to_numpy(zero_copy_only=False)
     known = values[~np.isnan(values)]
     names = ("min", "lower_quartile", "median", "upper_quartile", "max")
     quantiles = np.quantile(known, (0, 0.25, 0.5, 0.75, 1)).tolist() if len(known) else [None] * 5
@@ -268,8 +285,8 @@ def score(
 ) -> Card:
     """Write the rows with a column for each score.
 
-    Write every row of `inputs` to `out` with a float64 column for each score, and the card
-    beside it.
+    Write every row of `inputs` to `out` with a float64 column for each score (rules of quality
+    have several columns), and the card beside it.
 
     A row's text is `column`; or, with `prompt` and `completion` (columns or templates such as
     `"<|{lang}|>{english}<|to|>"`), the completion with its end token given the prompt; with `chat`
@@ -289,8 +306,13 @@ def score(
         al. 2024); with `length_bins` their rank among rows of like length. `vog`: variance of
         gradients over models (Agarwal et al. 2022), with `group` as z-scores within it. `length` in
         tokens of the first model, or in characters with `models=()`; `mtld` of the words;
-        `language`: confidence that the text is in the row's `lang`; and any score of the
-            entry-point group `pomona.scores`.
+        `language`: confidence that the text is in the row's `lang`. `gopher`, `c4` and `fineweb`
+        are rules of quality without a model (`pomona.data.quality.rules` has sources and
+        thresholds, which were chosen on English): the column says whether a text keeps all that
+        apply to it, `NAME_reason` the first that it does not, and one for each rule has its
+        number, null where it does not apply: words of texts without spaces, the stop words of
+        English where `lang` says another language or none. Without such a column all is English.
+        And any score of the entry-point group `pomona.scores`.
     device, dtype, memory: as for `pomona.models.load`; results depend on batches by rounding alone
     (1e-4 of a log-probability in float32).
     seed: handed to users' scores; the built-in ones draw nothing.
@@ -305,14 +327,14 @@ def score(
     Args:
         out: File of the scored rows.
         scores: perplexity, el2n, memorization, vog, cat_var, cat_diff, length, mtld,
-            language, or a score of another package.
+            language, gopher, c4, fineweb, or a score of another package.
         models: URIs of the models that score; checkpoints from early to late for scores
             over time.
         column: Text of a row: a column of strings or of conversations, a field (meta.text), what a
             role says (messages.user), or a template of these ("{prompt}\\n{completion}").
         prompt: Column or template of the prompt, when examples are pairs.
         completion: Column or template of the completion, whose tokens alone are scored.
-        lang: Column of the language, for the score language.
+        lang: Column of the language, for the score language and rules of quality.
         group: Column within which vog is standardised.
         chat: Prompts become user messages in the model's chat template; of conversations the
             last answer is scored, in the template, given the messages before it.
@@ -337,10 +359,13 @@ def score(
         "memorize": list(memorize),
     }
     options |= {"length_bins": length_bins, "dtype": dtype, "seed": seed}
-    claimed = lang if "language" in scores else None
-    layout = Layout(column, prompt, completion, claimed, group, chat)
     records, source = opened(inputs)
-    records, chosen = layout.complete(records), choose(scores, tuple(models))
+    chosen = choose(scores, tuple(models))
+    ruled = bool(chosen.of_quality) and lang in records.column_names
+    claimed = lang if ruled or "language" in scores else None
+    optional = "language" not in scores
+    layout = Layout(column, prompt, completion, claimed, group, chat, optional)
+    records = layout.complete(records)
     machine = {"device": device, "memory": memory}
     with results_of([records], {"out": out}, work=f"{out}.work", dry_run=dry_run) as results:
         job = prepare(records, source, out, layout, chosen, tuple(models), options)
@@ -351,7 +376,12 @@ def score(
                 pass
             columns = columns_of(job, work)
             card = _card(job, inputs, columns, counts_of(job, kept(job, work)))
-            new = {name: pa.array(values, from_pandas=True) for name, values in columns.items()}
+            new = {
+                name: pa.array(values, from_pandas=True)
+                if isinstance(values, np.ndarray)
+                else values
+                for name, values in columns.items()
+            }
             results.write("out", Records.of(Extended(job.records, new)))
             card = results.publish(card)
             work.remove()
@@ -359,7 +389,10 @@ def score(
 
 
 def _card(
-    job: ScoringJob, inputs: Inputs, columns: dict[str, Floats], counts: dict[str, dict[str, float]]
+    job: ScoringJob,
+    inputs: Inputs,
+    columns: Mapping[str, Floats | pa.Array],
+    counts: dict[str, dict[str, float]],
 ) -> Card:
     parameters = {
         key: value
