@@ -90,6 +90,12 @@ def test_calls_are_forced(client: openai.OpenAI, name: str) -> None:
         assert call.type == "function" and call.function.name in names
         arguments = json.loads(call.function.arguments)
         assert arguments == {} if call.function.name == "now" else Cat(**arguments)
+    cut = client.chat.completions.create(
+        **{**given, "max_tokens": 20}, tool_choice="required"
+    ).choices[0]
+    if cut.finish_reason == "length":
+        assert all("tool_call>" not in call.to_json() for call in cut.message.tool_calls or ())
+        assert not cut.message.content
     chunks = client.chat.completions.create(**given, tool_choice=named, stream=True)
     deltas = [chunk.choices[0].delta for chunk in chunks]
     calls = [call.function for delta in deltas for call in delta.tool_calls or ()]

@@ -229,7 +229,8 @@ class LlamaModel(Model):
             return request
         if "schema" not in self.abilities:
             raise self.without("schema")
-        grammar = await asyncio.to_thread(grammar_of, request, check_grammar)
+        work = partial(grammar_of, request, check_grammar, tagged="tools" in self.abilities)
+        grammar = await asyncio.to_thread(work)
         request = request if "tools" in self.abilities else described(request)
         return replace(request, extra={**request.extra, "grammar": grammar})
 
@@ -441,9 +442,9 @@ async def _keep(request: Request, choices: Sequence[UpstreamChoice]) -> None:
         if not await asyncio.to_thread(work):
             raise unheld("llama.cpp gave it up on the way")
         if request.must_call:
-            choice.text, calls = called(choice.text)
-            if calls:
-                choice.calls, choice.finish, choice.tokens = [*map(dict, calls)], "tool_calls", []
+            choice.calls = [*map(dict, called(choice.text))]
+            choice.finish = "tool_calls" if whole and choice.calls else choice.finish
+            choice.text, choice.tokens = "", []
 
 
 def _seed(seed: int, index: int) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from importlib.util import find_spec
@@ -23,19 +24,13 @@ _OPTIONS = "x-guidance"
 # As `json.dumps` writes: where blanks are free, a weak model writes them for ever.
 _FORM = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 _BEFORE, _AFTER = "<tool_call>\n", "\n</tool_call>"
-_CALL = re.compile(
-    re.escape(_BEFORE)
-    + r'\{"name": (?P<name>"(?:[^"\\]|\\.)*"), "arguments": (?P<arguments>.*)\}'
-    + re.escape(_AFTER),
-    re.DOTALL,
-)
+_CALL = re.compile(r'(?:<tool_call>\n)?\{"name": ("(?:[^"\\]|\\.)*"), "arguments": ')
 _NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": False}
 _LONGEST, _DEEPEST = 120_000, 64  # characters, levels
 _MOST_TRIES = 1000
 _ONE = ("items", "additionalProperties")
 _SEVERAL = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
 _NAMED = ("$defs", "definitions", "properties", "patternProperties")
-_VALUES = ("const", "enum", "default", "examples")  # which hold no schemas
 _PLACE = re.compile(r"^(?:at \d+\(\d+\): )?(?:failed to compile JSON schema: )?")
 _KEYS = re.compile(r'Unimplemented keys: \["([^"]+)"')
 _ONE_OF = (
@@ -44,10 +39,13 @@ _ONE_OF = (
 )
 
 
-def grammar_of(request: Request, check: Check) -> str | None:
+def grammar_of(request: Request, check: Check, *, tagged: bool) -> str | None:
     """The grammar that the answer to a request must follow, None where it is free. A ModelError of
     status 400 names the keyword that cannot be followed, and its place; it may take a second.
+
+    tagged: whether a call stands in the tags that most templates which know tools teach.
     """
+    functions: list[Mapping[str, Any]] = []
     if request.must_call:
         named = {tool["function"]["name"]: tool["function"] for tool in _functions(request)}
         absent = [name for name in request.must_call if name not in named]
@@ -55,29 +53,34 @@ def grammar_of(request: Request, check: Check) -> str | None:
             remedy = "give it among the tools"
             raise wrong_request(f'no tool is called "{absent[0]}"', remedy=remedy)
         functions = [named[name] for name in request.must_call]
-        grammar = _calls(functions)
         parts = [(f'tools["{one["name"]}"].parameters', one.get("parameters")) for one in functions]
     elif request.schema is not None:
-        grammar = _HEAD + "start: %json " + _written(request.schema)
         parts = [("schema", request.schema)]
     else:
         return None
     for where, schema in parts:
         _check_size(schema, where)
+    if functions:
+        grammar = _calls(functions, tagged=tagged)
+    else:
+        grammar = _HEAD + "start: %json " + _written(request.schema)
     if check(grammar):
         _refuse(parts, check)
         raise wrong_request("the schemas are too much together", code=UNSUPPORTED)
     return grammar
 
 
-def called(text: str) -> tuple[str, Calls]:
-    """What is left of the text of an answer that had to be a call, and the call as the OpenAI API
-    has it; none where the answer was cut.
+def called(text: str) -> Calls:
+    """The call that the text of such an answer is, as the OpenAI API has it: of one that was cut
+    with what there is of its arguments, or none.
     """
-    if (found := _CALL.fullmatch(text)) is None:
-        return text, ()
-    function = {"name": json.loads(found["name"]), "arguments": found["arguments"]}
-    return "", ({"id": "call_0", "type": "function", "function": function},)
+    if (found := _CALL.match(text)) is None:
+        return ()
+    arguments = text[found.end() :]
+    with suppress(ValueError, RecursionError):  # it was cut
+        arguments = arguments[: json.JSONDecoder().raw_decode(arguments)[1]]
+    function = {"name": json.loads(found[1]), "arguments": arguments}
+    return ({"id": "call_0", "type": "function", "function": function},)
 
 
 def described(request: Request) -> Request:
@@ -107,42 +110,69 @@ def _functions(request: Request) -> list[Mapping[str, Any]]:
     return [tool for tool in request.tools if tool.get("type") == "function"]
 
 
-def _calls(functions: Sequence[Mapping[str, Any]]) -> str:
-    """A call in the form that most templates teach, each function's arguments by its schema."""
+def _calls(functions: Sequence[Mapping[str, Any]], *, tagged: bool) -> str:
+    """A call, each function's arguments by its schema."""
+    before, after = (_BEFORE, _AFTER) if tagged else ("", "")
     rules = [_HEAD + "start: " + " | ".join(f"call{at}" for at in range(len(functions)))]
     for at, one in enumerate(functions):
-        head = f'{_BEFORE}{{"name": {json.dumps(one["name"])}, "arguments": '
+        head = f'{before}{{"name": {json.dumps(one["name"])}, "arguments": '
         rules += [
-            f"call{at}: {json.dumps(head)} arguments{at} {json.dumps('}' + _AFTER)}",
+            f"call{at}: {json.dumps(head)} arguments{at} {json.dumps('}' + after)}",
             f"arguments{at}: %json {_written(one.get('parameters'))}",
         ]
     return "\n".join(rules)
 
 
 def _written(schema: Any) -> str:
-    """The schema with our own options; of a function without parameters that of no arguments."""
+    """The schema as answers follow it; of a function without parameters that of no arguments."""
     if schema is None:
         schema = _NO_ARGUMENTS
     if not isinstance(schema, Mapping):
         schema = {"allOf": [schema]}
     bare = {name: value for name, value in schema.items() if name != _OPTIONS}
-    return json.dumps({**_told_apart(bare, bare), _OPTIONS: _FORM})
+    close = not any(_combines(one) for one in _all(bare))
+    return json.dumps({**_adapted(bare, bare, close), _OPTIONS: _FORM})
 
 
-def _told_apart(value: Any, root: Mapping[str, Any]) -> Any:
-    """The schema with `anyOf` for each `oneOf` of which no value can fulfil two parts."""
-    if isinstance(value, list):
-        return [_told_apart(one, root) for one in value]
-    if not isinstance(value, Mapping):
-        return value
-    parts = value.get("oneOf")
-    disjoint = isinstance(parts, list) and "anyOf" not in value and _disjoint(parts, root)
-    return {
-        "anyOf" if disjoint and name == "oneOf" else name: inner
-        if name in _VALUES
-        else _told_apart(inner, root)
-        for name, inner in value.items()
-    }
+def _adapted(schema: Any, root: Mapping[str, Any], close: bool) -> Any:
+    """The schema with `anyOf` for each `oneOf` of which no value can fulfil two parts. With `close`
+    objects that name properties have no others unless it is said: a weak model would go on with
+    them until it is cut.
+    """
+    if not isinstance(schema, Mapping):
+        return schema
+    adapted: dict[str, Any] = {}
+    for name, inner in schema.items():
+        if name in _NAMED and isinstance(inner, Mapping):
+            inner = {key: _adapted(one, root, close) for key, one in inner.items()}
+        elif name in _SEVERAL and isinstance(inner, list):
+            inner = [_adapted(one, root, close) for one in inner]
+            if name == "oneOf" and "anyOf" not in schema and _disjoint(inner, root):
+                name = "anyOf"
+        elif name in _ONE:
+            inner = _adapted(inner, root, close)
+        adapted[name] = inner
+    named = schema.get("properties")
+    if close and isinstance(named, Mapping) and named and "patternProperties" not in schema:
+        required = schema.get("required", [])
+        if isinstance(required, list) and all(name in named for name in required):
+            adapted.setdefault("additionalProperties", False)
+    return adapted
+
+
+def _all(schema: Any) -> Iterator[Mapping[str, Any]]:
+    """A schema and all in it."""
+    if isinstance(schema, Mapping):
+        yield schema
+        for _, inner in _inner(schema):
+            yield from _all(inner)
+
+
+def _combines(schema: Mapping[str, Any]) -> bool:
+    """Whether the properties of a value may be named in several places."""
+    several = schema.get("allOf")
+    beside = sum(name in schema for name in ("properties", "$ref", "anyOf", "oneOf", "allOf"))
+    return beside > 1 or (isinstance(several, list) and len(several) > 1)
 
 
 def _disjoint(parts: Sequence[Any], root: Mapping[str, Any]) -> bool:

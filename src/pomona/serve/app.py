@@ -120,6 +120,7 @@ def _routes(state: AppState) -> list[Route]:
     return [
         route("/v1/chat/completions", routes.chat, "POST"),
         route("/v1/completions", routes.completions, "POST"),
+        route("/v1/responses", routes.responses, "POST"),
         route("/v1/embeddings", routes.embed, "POST"),
         route("/v1/models", routes.models),
         route("/v1/models/{name:path}", routes.model),

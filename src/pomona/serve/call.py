@@ -65,7 +65,7 @@ class AppState:
 
 class Call:
     """A request. `model` is the name it is counted under, `status` what it is counted as, `begun`
-    whether anything was sent.
+    whether anything was sent, `told` how an error is told to this client.
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class Call:
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.id = "req_" + secrets.token_hex(12)
         self.model, self.status, self.begun = "", 0, False
+        self.told: Callable[[ApiError], ApiError] = lambda error: error
         self._entered: float | None = None
         self._gate: Gate | None = None
         self._tenant = ""
@@ -205,7 +206,7 @@ class Call:
             message = "the server failed; its log has the reason under this request's id"
             told = ApiError(500, message, code="internal_error")
         self.status = told.status
-        return told
+        return self.told(told)
 
     async def _sent(self, message: MutableMapping[str, Any]) -> None:
         try:
@@ -264,9 +265,13 @@ async def _refuse(call: Call, error: Exception) -> None:
         call.status = GONE
 
 
-async def send_events(call: Call, source: AsyncGenerator[bytes, None]) -> None:
+async def send_events(
+    call: Call,
+    source: AsyncGenerator[bytes, None],
+    failed: Callable[[ApiError], bytes] | None = None,
+) -> None:
     """Send what `source` gives, then [DONE]. Raises its error when nothing was sent yet; afterwards
-    an error event ends the stream.
+    an error event (as `failed` writes it) ends the stream.
 
     `source` is closed when the client leaves (ClientGone), reads too slowly, or time is up.
     """
@@ -292,12 +297,14 @@ async def send_events(call: Call, source: AsyncGenerator[bytes, None]) -> None:
 
     gone.add_done_callback(left)
     try:
-        await _forward(call, queue)
+        await _forward(call, queue, failed or (lambda error: event(error.body)))
     finally:
         await stopped(pump, gone)
 
 
-async def _forward(call: Call, queue: asyncio.Queue[_Item]) -> None:
+async def _forward(
+    call: Call, queue: asyncio.Queue[_Item], failed: Callable[[ApiError], bytes]
+) -> None:
     while True:
         try:
             async with asyncio.timeout(call.state.settings.keep_alive):
@@ -311,7 +318,7 @@ async def _forward(call: Call, queue: asyncio.Queue[_Item]) -> None:
         if not call.begun:
             await call.start(200, _HEADERS)
         if isinstance(item, Exception):
-            await call.send(event(call.failure(item).body), more=False)
+            await call.send(failed(call.failure(item)), more=False)
             return
         if item is None:
             await call.send(_DONE, more=False)
@@ -319,9 +326,10 @@ async def _forward(call: Call, queue: asyncio.Queue[_Item]) -> None:
         await call.send(item)
 
 
-def event(value: Any) -> bytes:
-    """One event with a JSON value."""
-    return b"data: " + encode(value) + b"\n\n"
+def event(value: Mapping[str, Any]) -> bytes:
+    """One event with a JSON value, by the name of its type where it has one."""
+    name = f"event: {value['type']}\n".encode() if "type" in value else b""
+    return name + b"data: " + encode(value) + b"\n\n"
 
 
 def api_error(

@@ -14,6 +14,7 @@ from pomona.serve.served import ServedModel
 from pomona.web import ApiError, wrong
 
 FORMAT, CHOICE = "response_format", "tool_choice"
+MOST_TOKENS = 1 << 20
 _INERT = frozenset(
     {
         "user",
@@ -34,7 +35,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "echo": (False,),
     "suffix": ("",),
 }
-_MOST_LOGPROBS = 20
+MOST_LOGPROBS = 20
 
 
 def extras(
@@ -67,9 +68,9 @@ def logprobs(fields: Fields, *, chat: bool) -> int | None:
     the older API gives their number.
     """
     if not chat:
-        return fields.integer("logprobs", 0, _MOST_LOGPROBS)
+        return fields.integer("logprobs", 0, MOST_LOGPROBS)
     wanted = fields.take("logprobs", bool, False)
-    top = fields.integer("top_logprobs", 0, _MOST_LOGPROBS, 0)
+    top = fields.integer("top_logprobs", 0, MOST_LOGPROBS, 0)
     if top and not wanted:
         raise bad("top_logprobs", "needs logprobs: true")
     return top if wanted else None

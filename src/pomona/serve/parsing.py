@@ -15,14 +15,13 @@ from pomona.markers import AUTO, Value, untrained
 from pomona.models import Request
 from pomona.sample import Strategy
 from pomona.serve.fields import Fields, bad, missing, mistyped
-from pomona.serve.parameters import extras, logprobs
+from pomona.serve.parameters import MOST_TOKENS, extras, logprobs
 from pomona.serve.served import ServedModel, ServedModels, read_strategy
 from pomona.web import wrong
 
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 _MOST_LEVERS = 8
 _TOKENS = 512
-_MOST_TOKENS = 1 << 20
 _MOST_MESSAGES = 4096
 _MOST_TOOLS = 128
 _MOST_CHOICES = 128
@@ -76,8 +75,8 @@ def read_chat(body: Mapping[str, Any], models: ServedModels) -> ParsedRequest:
     tools = fields.objects("tools", _MOST_TOOLS)
     for at, tool in enumerate(tools):
         _tool(tool, f"tools[{at}]")
-    newer = fields.integer("max_completion_tokens", 1, _MOST_TOKENS)
-    tokens = fields.integer("max_tokens", 1, _MOST_TOKENS)
+    newer = fields.integer("max_completion_tokens", 1, MOST_TOKENS)
+    tokens = fields.integer("max_tokens", 1, MOST_TOKENS)
     bare = [Request(messages=checked, tools=tools)]
     return _parsed(fields, served, called, bare, newer or tokens or _TOKENS)
 
@@ -89,7 +88,7 @@ def read_completion(body: Mapping[str, Any], models: ServedModels) -> ParsedRequ
     prompts = fields.texts("prompt", _MOST_PROMPTS)
     if prompts is None:
         raise missing("prompt")
-    tokens = fields.integer("max_tokens", 1, _MOST_TOKENS, _TOKENS)
+    tokens = fields.integer("max_tokens", 1, MOST_TOKENS, _TOKENS)
     return _parsed(fields, served, called, [Request(prompt=prompt) for prompt in prompts], tokens)
 
 

@@ -18,8 +18,9 @@ from pomona.sample.context import Context, Feedback, Memory, Neighbours, Selecte
 from pomona.serve.call import FEEDBACK, MEMORY, Call, event, send_events
 from pomona.serve.fields import Fields, bad, missing, mistyped
 from pomona.serve.parsing import ParsedRequest, read_chat, read_completion
-from pomona.serve.served import ServedModels
-from pomona.serve.shapes import Chunks, embeddings, whole
+from pomona.serve.response_shape import ResponseShape
+from pomona.serve.responses import read_response, renamed
+from pomona.serve.shapes import Chunks, Shape, embeddings
 from pomona.serve.work import Outcome, outcome, pieces
 from pomona.web import ApiError, wrong
 
@@ -39,12 +40,22 @@ _MOST_SAID = 100_000  # characters of a text that is kept as feedback
 
 async def chat(call: Call) -> None:
     """POST /v1/chat/completions."""
-    await _generate(call, read_chat)
+    parsed = read_chat(await call.json(), call.state.models)
+    await _generate(call, parsed, Chunks(parsed))
 
 
 async def completions(call: Call) -> None:
     """POST /v1/completions."""
-    await _generate(call, read_completion)
+    parsed = read_completion(await call.json(), call.state.models)
+    await _generate(call, parsed, Chunks(parsed))
+
+
+async def responses(call: Call) -> None:
+    """POST /v1/responses."""
+    call.told = renamed
+    parsed, repeated = read_response(await call.json(), call.state.models)
+    shape = ResponseShape(parsed, repeated)
+    await _generate(call, parsed, shape, lambda error: event(shape.failed(error)))
 
 
 async def embed(call: Call) -> None:
@@ -230,19 +241,21 @@ def _memory(call: Call) -> Any:
 
 
 async def _generate(
-    call: Call, read: Callable[[Mapping[str, Any], ServedModels], ParsedRequest]
+    call: Call,
+    parsed: ParsedRequest,
+    shape: Shape,
+    failed: Callable[[ApiError], bytes] | None = None,
 ) -> None:
-    parsed = read(await call.json(), call.state.models)
     call.model = parsed.served.name
     call.enter(call.model)
     parsed = await _marked(call, parsed)
     levers = [_lever(call, parsed, name) for name in parsed.context]
     if parsed.stream:
-        await send_events(call, _chunks(call, parsed, levers))
+        await send_events(call, _events(call, parsed, shape, levers), failed)
         return
     answers = await call.while_here(outcome(parsed, levers))
     call.state.metrics.paid(parsed.served.name, answers.spent)
-    await call.reply(whole(parsed, answers))
+    await call.reply(shape.whole(answers))
 
 
 async def _marked(call: Call, parsed: ParsedRequest) -> ParsedRequest:
@@ -301,12 +314,13 @@ def _selected(call: Call) -> Selected:
     return Selected(memory, name="selector")
 
 
-async def _chunks(
-    call: Call, parsed: ParsedRequest, levers: list[Context]
+async def _events(
+    call: Call, parsed: ParsedRequest, shape: Shape, levers: list[Context]
 ) -> AsyncGenerator[bytes, None]:
-    chunks, source = Chunks(parsed), pieces(parsed, levers)
+    source = pieces(parsed, levers)
     async with aclosing(source):
         async for item in source:
             if isinstance(item, Outcome):
                 call.state.metrics.paid(parsed.served.name, item.spent)
-            yield b"".join(map(event, chunks.of(item)))
+            if events := b"".join(map(event, shape.of(item))):
+                yield events

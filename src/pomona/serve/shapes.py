@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,24 +39,34 @@ def usage_of(spent: Spent) -> dict[str, int]:
     }
 
 
-def whole(parsed: ParsedRequest, outcome: Outcome) -> dict[str, Any]:
-    """A chat.completion or text_completion."""
-    return {
-        **_head(parsed, "chat.completion" if parsed.chat else "text_completion"),
-        "choices": [_choice(parsed, index, choice) for index, choice in enumerate(outcome.choices)],
-        "usage": usage_of(outcome.spent),
-        "pomona": outcome.pomona,
-    }
+class Shape(Protocol):
+    """How an answer is told, whole or as events."""
+
+    def whole(self, outcome: Outcome) -> dict[str, Any]:
+        """The object of the finished answer."""
+        ...
+
+    def of(self, item: ReplyPiece | Drawn | Outcome) -> list[dict[str, Any]]:
+        """The events for what came of it."""
+        ...
 
 
 class Chunks:
-    """The events of one streamed response."""
+    """A chat.completion or text_completion, and the chunks of a streamed one."""
 
     def __init__(self, parsed: ParsedRequest) -> None:
         self._parsed = parsed
-        self._head = _head(parsed, "chat.completion.chunk" if parsed.chat else "text_completion")
+        self._head = _head(parsed)
         self._begun: set[int] = set()
         self._told: dict[int, int] = {}
+
+    def whole(self, outcome: Outcome) -> dict[str, Any]:
+        """See `Shape`."""
+        choices = [_choice(self._parsed, *numbered) for numbered in enumerate(outcome.choices)]
+        kind = "chat.completion" if self._parsed.chat else "text_completion"
+        usage = usage_of(outcome.spent)
+        head = {**self._head, "object": kind}
+        return {**head, "choices": choices, "usage": usage, "pomona": outcome.pomona}
 
     def of(self, item: ReplyPiece | Drawn | Outcome) -> list[dict[str, Any]]:
         """The chunks for what came; the first of a choice says who speaks."""
@@ -130,8 +140,9 @@ def embeddings(called: str, vectors: NDArray[np.float32], tokens: int, as_text: 
     return head[:-1] + b',"data":[' + b",".join(written) + b"]}"
 
 
-def _head(parsed: ParsedRequest, kind: str) -> dict[str, Any]:
+def _head(parsed: ParsedRequest) -> dict[str, Any]:
     name = ("chatcmpl-" if parsed.chat else "cmpl-") + secrets.token_hex(14)
+    kind = "chat.completion.chunk" if parsed.chat else "text_completion"
     return {
         "id": name,
         "object": kind,

@@ -312,8 +312,11 @@ def _reply(
     if job.growing:
         job.growing[sample].end(text, tokens)
     calls = ()
-    if job.request.tools or job.request.must_call:
-        text, calls = (called if job.request.must_call else tool_calls)(text)
+    if job.request.must_call:
+        calls, text, tokens = called(text), "", ()
+        finish = "tool_calls" if calls and finish == "stop" else finish
+    elif job.request.tools:
+        text, calls = tool_calls(text)
         finish, tokens = ("tool_calls", ()) if calls else (finish, tokens)
     spent = costs.spent(
         context=len(job.ids),

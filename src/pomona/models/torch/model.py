@@ -227,7 +227,7 @@ class TorchModel(NativeModel):
         """So many rows at the beginning of the grammar of a request."""
         if "schema" not in self.abilities:
             raise self.without("schema")
-        grammar = grammar_of(request, self._grammars.check)
+        grammar = grammar_of(request, self._grammars.check, tagged="tools" in self.abilities)
         return [] if grammar is None else [self._grammars.row(grammar) for _ in range(rows)]
 
     async def _job_or_error(
