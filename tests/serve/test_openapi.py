@@ -42,7 +42,7 @@ def _schema(house: House) -> Any:
 
 POSTS = [
     (f"/v1/{name}", "POST")
-    for name in ("chat/completions", "completions", "embeddings", "feedback", "memory")
+    for name in ("chat/completions", "completions", "responses", "embeddings", "feedback", "memory")
 ]
 GETS = [(path, "GET") for path in ("/v1/models/{name}", "/v1/models", "/healthz", "/metrics")]
 PATHS = [*POSTS, ("/v1/feedback", "DELETE"), ("/v1/memory/{row}", "DELETE"), *GETS]
