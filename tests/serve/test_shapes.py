@@ -74,6 +74,7 @@ def test_a_chat_completion_through_the_official_client(
 
 
 def test_fields_we_do_not_know_reach_the_upstream(client: openai.OpenAI, upstream: Any) -> None:
+    upstream.acts.append({"text": "{}"})
     _ask(
         client,
         presence_penalty=0.5,
