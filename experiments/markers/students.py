@@ -57,7 +57,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 from _students import CHRF, RESAMPLES, kept, where_and_with_what
 
 HERE = Path(__file__).parent
-BASE, FORM, END = "ui-s@40", "compact", "|"
+BASE, FORM, END = "ui-s@40", "compact1", "|"  # the form that these students have learned
 LADDER = (
     "fr es pt_BR it ca ro gl de nl sv da nb af nn ru pl cs uk be mk hsb tr id el hi zh_Hans cy sw"
 )

@@ -38,7 +38,7 @@ OWN = Taxonomy.model_validate(
         }
     }
 )
-FORMS: Any = ("verbose", "compact")
+FORMS: Any = ("verbose", "compact", "compact1")
 TRAINED = {form: Trained(OWN, form, {"quality": {"": 0.5, "de": 0.75}}, "lang") for form in FORMS}
 SAVE = Request(prompt="Save")
 
@@ -103,7 +103,7 @@ VALUES = st.fixed_dictionaries(
 TEXTS = st.one_of(
     st.text(max_size=20),
     st.lists(
-        st.sampled_from(["<MARKER_LIST>", "</MARKER_LIST>", "|", "0", "de", ";", "_", " ", "1.5", "é",
+        st.sampled_from(["<MARKER_LIST>", "</MARKER_LIST>", "|", "0", "a", "x", "de", ";", "_", " ", "1.5", "é",
                          "<lang>", "\n", "~", "%7", "x"]), max_size=9).map("".join),
 )  # fmt: skip
 
@@ -143,16 +143,16 @@ def test_what_comes_in_pieces_is_what_comes_as_a_whole(told: Any) -> None:
 
 
 def test_a_token_that_holds_the_end_of_a_list_keeps_its_text() -> None:
-    (reply,) = asyncio.run(whole(marked("compact", ["1", ";|Sp", "eichern"]), SAVE))
+    (reply,) = asyncio.run(whole(marked("compact", ["b", " x x|Sp", "eichern"]), SAVE))
     assert (reply.text, reply.markers) == ("Speichern", {"length": "long"})
     assert [(one["token"], one["top_logprobs"]) for one in reply.tokens] == [
         ("Sp", []), ("eichern", [1]),
     ]  # fmt: skip
-    (reply,) = asyncio.run(whole(marked("compact", ["1;"], "length"), SAVE))
-    assert (reply.text, reply.tokens, reply.notes) == ("", (), {"inferred": None, "cut": "1;"})
+    (reply,) = asyncio.run(whole(marked("compact", ["b 2"], "length"), SAVE))
+    assert (reply.text, reply.tokens, reply.notes) == ("", (), {"inferred": None, "cut": "b 2"})
     stopped = Request(prompt="Save", stop=("|",))
-    (reply,) = asyncio.run(whole(marked("compact", ["1;de"]), stopped))
-    assert (reply.text, reply.cut) == ("", "1;de")
+    (reply,) = asyncio.run(whole(marked("compact", ["b 1 de"]), stopped))
+    assert (reply.text, reply.cut) == ("", "b 1 de")
 
 
 def test_an_answer_without_a_list_comes_at_once() -> None:
@@ -161,8 +161,8 @@ def test_an_answer_without_a_list_comes_at_once() -> None:
         return await anext(one.text async for one in stream)
 
     assert asyncio.run(first(["Hal", "lo"])) == "Hal"
-    assert asyncio.run(first(["1", "x", "y"])) == "1x"  # x begins no number
-    assert asyncio.run(first(["1", "0.5;", "de", "|", "Hallo"])) == "Hallo"
+    assert asyncio.run(first(["b ", "c", "y"])) == "b c"  # c begins no number
+    assert asyncio.run(first(["b", " 0.5", " de", "|", "Hallo"])) == "Hallo"
 
 
 def asked(model: MarkedModel, request: Request) -> Request:
@@ -174,8 +174,8 @@ def asked(model: MarkedModel, request: Request) -> Request:
 def test_a_list_stands_behind_the_prompt_or_the_last_message_of_the_user() -> None:
     model = marked("compact", ["Hallo"], lang="de", quality="auto")
     assert model.given == {"quality": 0.75, "lang": "de"}
-    assert asked(model, SAVE).prompt == "Save~|_0.75;de"
-    assert asked(model, Request(prompt="a~|0;;fr")).prompt == r"a~\|0;;fr~|_0.75;de"
+    assert asked(model, SAVE).prompt == "Save~|x 0.75 de"
+    assert asked(model, Request(prompt="a~|0;;fr")).prompt == r"a~\|0;;fr~|x 0.75 de"
     held = asked(model, Request(prompt="a~|1", options=("a", "b")))
     assert held.prompt == r"a~\|1"  # answers that are held to options begin with no list
     picture = {"type": "image_url", "image_url": {"url": "x"}}
@@ -195,7 +195,7 @@ def test_a_list_stands_behind_the_prompt_or_the_last_message_of_the_user() -> No
     ).messages
     assert [one["content"] for one in seen] == [
         r"s~\|1", r"first~\|1", None,
-        [parts[0], picture, {"type": "text", "text": r"\|0~|_0.75;de"}], r"t~\|1",
+        [parts[0], picture, {"type": "text", "text": r"\|0~|x 0.75 de"}], r"t~\|1",
     ]  # fmt: skip
     assert seen[3]["name"] == "me"
     told = marked("verbose", ["Hallo"])
@@ -228,12 +228,12 @@ CHAT = Request(({"role": "user", "content": "Save"},))
 @pytest.mark.parametrize(
     ("form", "said", "finish", "prefix", "inferred"),
     [
-        ("compact", "02.5;fr", "stop", "02.5;de|", {"length": "short", "quality": 2.5}),
+        ("compact", "a 2.5 fr", "stop", "a 2.5 de|", {"length": "short", "quality": 2.5}),
         ("verbose", "<MARKER_LIST> <length> long </length> ", "stop",
          "<MARKER_LIST> <length> long </length> <lang> de </lang> </MARKER_LIST> ",
          {"length": "long"}),
-        ("compact", "02.5", "length", "_;de|", None),  # half a list
-        ("compact", "Hallo", "stop", "_;de|", None),
+        ("compact", "a 2.5", "length", "x x de|", None),  # half a list
+        ("compact", "Hallo", "stop", "x x de|", None),
     ],
 )  # fmt: skip
 def test_a_forced_list_begins_the_answer(
@@ -260,9 +260,9 @@ def test_nothing_is_asked_before_where_everything_is_given() -> None:
     model = MarkedModel(Beginning("x"), TRAINED["compact"], given, forced=True)
     (reply,) = asyncio.run(whole(model, SAVE))
     inner: Any = model.model
-    assert [one.prefix for one in inner.seen] == ["10.75;de|"]
+    assert [one.prefix for one in inner.seen] == ["b 0.75 de|"]
     assert (reply.markers, reply.spent.prompt_tokens) == ({}, 3)
-    plain = MarkedModel(Beginning("1|Hi"), TRAINED["compact"], {}, forced=True)
+    plain = MarkedModel(Beginning("b x x|Hi"), TRAINED["compact"], {}, forced=True)
     assert plain.told == {"given": {}} and not asked(plain, SAVE).prefix  # nothing to force
     held = asked(model, replace(SAVE, options=("a", "b")))
     assert not held.prefix
@@ -295,7 +295,7 @@ def test_to_force_nothing_is_a_mistake(given: list[str] | None) -> None:
 
 def test_answers_come_from_a_store_before_and_behind_it(tmp_path: Path) -> None:
     async def twice(behind: bool) -> list[Any]:
-        inner: Any = Speaking(["1", "|Hallo"])
+        inner: Any = Speaking(["b x x", "|Hallo"])
         inner = CachedModel(inner, tmp_path / "s.db") if behind else inner
         model: Any = MarkedModel(inner, TRAINED["compact"], {})
         model = model if behind else CachedModel(model, tmp_path / "s.db")
@@ -318,7 +318,7 @@ def reward(prompt: str, said: str) -> float:
 
 def test_whoever_chooses_sees_no_lists(fake: Any) -> None:
     def say(request: Request, index: int, heat: float) -> str:
-        return f"{index % 2};de|answer {index % 3}" if "|_" in str(request) else "1|2"
+        return f"{'ab'[index % 2]} x de|answer {index % 3}" if "~|x" in str(request) else "1|2"
 
     context = MarkersContext(TRAINED["compact"], {"lang": "de"})
     for name in ("hedged5-xmbr", "hedged5-chops", "sample4-best", "sample3-vote"):
@@ -333,14 +333,14 @@ def test_whoever_chooses_sees_no_lists(fake: Any) -> None:
         chosen = {"length": ["short", "long"][found.chosen % 2], "lang": "de"}
         assert found.notes["markers"] == {"given": {"lang": "de"}, "inferred": chosen}
         prompts = [one.prompt for one, _, _ in model.made if one.prompt is not None]
-        assert all(one.endswith("~|_;de") and one.count("~|") == 1 for one in prompts)
+        assert all(one.endswith("~|x x de") and one.count("~|") == 1 for one in prompts)
         if "xmbr" in name:
-            assert prompts[-1] == "Save\n\nAnswer in English.~|_;de"
+            assert prompts[-1] == "Save\n\nAnswer in English.~|x x de"
             evidence = found.notes["selection"]["evidence"]
             assert evidence == [f"answer {at % 3}" for at in range(len(evidence))]
         if "chops" in name:  # the model judges itself
             judging = model.made[-1][0].messages[0]["content"]
-            assert "Save\n" in judging and "answer 1" in judging and "0;de" not in judging
+            assert "Save\n" in judging and "answer 1" in judging and "a x de" not in judging
     assert {prompt for prompt, _ in REWARDED} == {"Save"}
     assert {said for _, said in REWARDED} == {"answer 0", "answer 1", "answer 2"}
     plain = forecast_answer([fake()], SAVE, parse_strategy("greedy"))

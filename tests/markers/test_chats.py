@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings, strategies as st
-from tests.markers.test_lists import FORMS, PIECES
+from tests.markers.test_lists import PIECES
 
 from pomona.cli import main
 from pomona.errors import PomonaError
-from pomona.markers import Taxonomy, apply, report, strip, tag, training_rows
+from pomona.markers import Offered, Taxonomy, apply, report, strip, tag, training_rows
 from pomona.markers.training import bare_rows
 from pomona.records import read
 
@@ -41,7 +41,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", get_args(Offered))
 @pytest.mark.parametrize("keys", [("role", "content"), ("from", "value")])
 def test_the_last_answer_is_tagged_and_the_rows_come_back(
     here: Path, form: str, keys: tuple[str, str]
@@ -58,7 +58,7 @@ def test_the_last_answer_is_tagged_and_the_rows_come_back(
     made = [row[column] for row in read("a.jsonl").to_table().to_pylist()]
     texts = [[one[keys[1]] for one in row] for row in made]
     if form == "compact":
-        assert texts[0] == ["Be kind.", "Hi ~\\|1", "Hm?", "So~|3;11", "3;11|So.", "Thanks"]
+        assert texts[0] == ["Be kind.", "Hi ~\\|1", "Hm?", "So~|3 b d", "3 b d|So.", "Thanks"]
     else:
         assert texts[0][3].startswith("So <MARKER_LIST> <characters> 3 </characters>")
         assert texts[0][4].endswith("</MARKER_LIST> So.")
@@ -123,7 +123,7 @@ def test_any_conversation_comes_back(told_rows: tuple[int, list[Any]]) -> None:
     columns = {"messages": pa.array(rows, kind), "marker_n": pa.array([7] * len(rows), pa.int64())}
     table = pa.table(columns)
     told = Taxonomy.model_validate({"markers": {"n": {"kind": "integer"}}})
-    for form in FORMS:
+    for form in get_args(Offered):
         made = training_rows(
             table, told, prompt="messages", completion="messages", form=form,
             dataset_dropout=0.3, sample_dropout=0,

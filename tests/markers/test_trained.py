@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from pomona.errors import PomonaError
 from pomona.markers import (
     Taxonomy,
     Trained,
+    list_of,
     read_taxonomy,
     read_trained,
+    split_list,
     trained_of,
     write_trained,
 )
@@ -88,7 +91,7 @@ def test_the_file_comes_back_and_says_what_is_wrong_with_it(tmp_path: Path) -> N
         "its taxonomy was changed": told | {"taxonomy": {"markers": swapped}},
         'unknown key "forms"': told | {"forms": "compact"},
         '"form" must be': told | {"form": "short"},
-        '"format" must be': told | {"format": 2},
+        '"format" must be': told | {"format": 3},
         '"digest" is missing': {key: one for key, one in told.items() if key != "digest"},
         '"auto" of "quality" lacks': told | {"auto": {"quality": {}}},
         '"auto" of "quality_bucket" is': told | {"auto": {"quality_bucket": {"": "9"}}},
@@ -102,6 +105,19 @@ def test_the_file_comes_back_and_says_what_is_wrong_with_it(tmp_path: Path) -> N
             read_trained(tmp_path)
         assert str(caught.value).startswith(f"{path}: ") and said in str(caught.value)
         assert "copy it again" in str(caught.value)
+
+
+def test_a_checkpoint_of_before_keeps_its_form_of_lists(tmp_path: Path) -> None:
+    path = write_trained(tmp_path, TRAINED)
+    told = json.loads(path.read_text())
+    path.write_text(json.dumps(told | {"format": 1}))
+    before = read_trained(tmp_path)
+    assert before == replace(TRAINED, form="compact1") != TRAINED
+    assert before.document() == told | {"format": 1}
+    values = {"quality": 2.5, "quality_bucket": "2", "lang": "de"}
+    assert list_of(values, OWN, before.form) == "2.5;2_;de"
+    assert split_list("2.5;2_;de|Hallo", before) == (values, "Hallo")
+    assert split_list("2.5;2_;de|Hallo", TRAINED) is None
 
 
 @pytest.mark.parametrize("model", ["ui-xs", "smollm2", "http://localhost/v1#x", "gguf:x.gguf", "."])

@@ -143,8 +143,10 @@ def test_items_are_asked_with_what_is_fixed_with_nothing_or_in_words(finished: P
     listed, bare, words = told
     for id_, row in items(finished, "test-items").items():
         asked = row["prompt"].replace("~|", r"~\|")
-        topic = int(listed[id_]["prompt"][-3])
-        assert listed[id_]["prompt"] == f"{asked}~|{topic}01"  # short, and the best quality
+        topic = "ab".index(listed[id_]["prompt"].rpartition("~|")[2][0])
+        assert (
+            listed[id_]["prompt"] == f"{asked}~|{'ab'[topic]} c e x"
+        )  # short, and the best quality
         assert bare[id_]["prompt"] == asked
         assert words[id_]["prompt"] == f"About {['menu', 'mail'][topic]}: {row['prompt']}"
 
@@ -184,7 +186,7 @@ def trained_step(folder: Path, tmp_path: Path) -> StepContext:
     columns = {
         "id": ["a", "b"],
         "prompt_tokens": [3, 4],
-        "answers": [["10_nl|Seite", "9|Seite"], ["|Seite", "1|Seite"]],
+        "answers": [["b c x nl|Seite", "b|Seite"], ["x x x x|Seite", "b x x x|Seite"]],
         "tokens": [[5, 2], [4, 4]],
         "logprobs": [[-1.0, -2.0], [-3.0, -4.0]],
     }
@@ -196,7 +198,7 @@ def trained_step(folder: Path, tmp_path: Path) -> StepContext:
 def test_answers_lose_their_lists_and_keep_their_costs(trained_step: StepContext) -> None:
     take_lists_off(trained_step)
     (first, second) = pq.read_table(trained_step.out / "pools.parquet").to_pylist()
-    assert first["answers"] == ["Seite", "9|Seite"] and second["answers"] == ["Seite", "Seite"]
+    assert first["answers"] == ["Seite", "b|Seite"] and second["answers"] == ["Seite", "Seite"]
     assert (first["tokens"], second["logprobs"]) == ([5, 2], [-3.0, -4.0])
     assert json.loads((trained_step.out / "pools.json").read_text())["distinct"] == 0.75
     told = pq.read_table(trained_step.out / "inferred.parquet").to_pylist()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pomona.markers.coverage import Coverage as Coverage, Report as Report, report as report
     from pomona.markers.lists import (
         Form as Form,
+        Offered as Offered,
         attach as attach,
         begin as begin,
         detach as detach,
@@ -58,7 +59,7 @@ __getattr__, __dir__ = lazily(
     {
         "asking": "MarkedModel MarkedReply MarkersContext open_markers",
         "columns": "PREFIX",
-        "lists": "Form attach begin detach escape list_of read_answer read_list unescape",
+        "lists": "Form Offered attach begin detach escape list_of read_answer read_list unescape",
         "coverage": "Coverage Report report",
         "splitting": "split_list",
         "tagging": "tag",

@@ -18,7 +18,11 @@ from pomona.records import is_chat
 pc: Any = pyarrow.compute  # its stubs lack most functions
 
 
-_SIGNS = {"verbose": OPEN[1:-1], "compact": "|"}  # no text without these needs escaping
+_SIGNS = {
+    "verbose": OPEN[1:-1],
+    "compact": "|",
+    "compact1": "|",
+}  # no text without these needs escaping
 
 
 def listed_prompts(texts: pa.Array, behind: pa.Array, form: Form, alone: bool) -> pa.Array:

@@ -1,8 +1,8 @@
 r"""Lists of markers as text, and texts with them: behind a prompt, before an answer.
 
-Verbose, as in the paper: `<MARKER_LIST> <lang> de </lang> … </MARKER_LIST>`. Compact: a letter or
-digit for one of several values, `_` where nothing is known, other values with `;` behind them, in
-the taxonomy's order; `~|` stands before it in a prompt and `|` behind it in an answer.
+Verbose, as in the paper: `<MARKER_LIST> <lang> de </lang> … </MARKER_LIST>`. Compact: a word for
+each marker, in the taxonomy's order; `~|` stands before it in a prompt and `|` behind it in an
+answer.
 
 What begins a list is escaped in prompts, so that no text brings a marker along: each place where
 it would begin or end gets one more backslash (`<\MARKER_LIST>`, `~\|`), and loses one again when
@@ -13,26 +13,26 @@ from __future__ import annotations
 
 import html
 import re
-import string
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal
 
 from pomona.errors import PomonaError
+from pomona.markers import compact, compact1
 from pomona.markers.taxonomy import Marker, Taxonomy, Value
 
-Form = Literal["verbose", "compact"]
+Form = Literal["verbose", "compact", "compact1"]  # the last one of checkpoints of before
+Offered = Literal["verbose", "compact"]
 OPEN, CLOSE = "<MARKER_LIST>", "</MARKER_LIST>"
 SIGN, END = "~|", "|"
-UNKNOWN = "_"
-CODES = string.digits + string.ascii_lowercase + string.ascii_uppercase
+_COMPACT: dict[Form, Any] = {"compact": compact, "compact1": compact1}
 # Also such as only look alike to a model: in small letters, with blanks.
 _MARKS = {
     "verbose": (r"<(\\*)(\s*/?\s*(?i:MARKER_LIST)\s*>)", r"<\\(\\*)(\s*/?\s*(?i:MARKER_LIST)\s*>)"),
     "compact": (r"~(\\*)(\|)", r"~\\(\\*)(\|)"),
 }
-_HEADS = {"verbose": "<", "compact": "~"}
+_MARKS["compact1"] = _MARKS["compact"]
+_HEADS = {"verbose": "<", "compact": "~", "compact1": "~"}
 _TAGS = re.compile(r" <([a-z][a-z0-9_]*)> ([^<>]*) </\1>")
-_ESCAPED = {char: f"%{ord(char):02X}" for char in "%;|~\n\r"}
 
 
 def escape(prompt: str, form: Form) -> str:
@@ -50,15 +50,31 @@ def list_of(values: Mapping[str, Value], taxonomy: Taxonomy, form: Form) -> str:
     that is none of its marker's.
     """
     taxonomy.check(values)
+    places = places_in(taxonomy, form)
     if form == "verbose":
-        parts = [
-            f"<{name}> {verbose(one, values[name])} </{name}>"
-            for name, one in taxonomy.listed.items()
-            if name in values
-        ]
+        parts = [places(name, values[name]) for name in taxonomy.listed if name in values]
         return " ".join([OPEN, *parts, CLOSE])
-    told = [code(one, values.get(name)) for name, one in taxonomy.listed.items()]
-    return trimmed("".join(told))
+    between, trimmed = joining(form)
+    return between.join(places(name, values.get(name)) for name in taxonomy.listed).rstrip(trimmed)
+
+
+def places_in(taxonomy: Taxonomy, form: Form) -> Callable[[str, Value | None], str]:
+    """What makes a marker's part of a list, from its name and value; None where it is unknown."""
+    markers = taxonomy.listed
+    if form == "verbose":
+        return lambda name, value: (
+            "" if value is None else f"<{name}> {_verbose(markers[name], value)} </{name}>"
+        )
+    how = _COMPACT[form]
+    signs = how.signs_of(taxonomy)
+    return lambda name, value: how.place(
+        signs.get(name), None if value is None else _spelt(markers[name], value)
+    )
+
+
+def joining(form: Form) -> tuple[str, str]:
+    """What stands between the parts of a list, and what is left out at its end."""
+    return (" ", "") if form == "verbose" else (_COMPACT[form].BETWEEN, _COMPACT[form].TRIMMED)
 
 
 def attach(prompt: str, values: Mapping[str, Value], taxonomy: Taxonomy, form: Form) -> str:
@@ -116,7 +132,34 @@ def bare_answer(text: str, form: Form) -> str:
 
 def read_list(text: str, taxonomy: Taxonomy, form: Form) -> dict[str, Value] | None:
     """The markers of a list, None where it is none of this taxonomy."""
-    return _verbose_values(text, taxonomy) if form == "verbose" else _codes(text, taxonomy)
+    if form == "verbose":
+        return _verbose_values(text, taxonomy)
+    values: dict[str, Value] = {}
+    try:
+        for name, told, written in places_of(text, taxonomy, form, whole=True):
+            if told is None:
+                continue
+            value = _value(taxonomy.markers[name], unescaped(told)) if written else told
+            if value is None:
+                return None
+            values[name] = value
+    except ValueError:
+        return None
+    return values
+
+
+def places_of(
+    text: str, taxonomy: Taxonomy, form: Form, *, whole: bool
+) -> Iterator[tuple[str, str | None, bool]]:
+    """The markers of a compact list, or of what may become one where it is not `whole`: name, value
+    as text or None, and whether it is written out. ValueError where it is none.
+    """
+    return _COMPACT[form].places_of(text, taxonomy, whole=whole)
+
+
+def unescaped(told: str) -> str:
+    """A value that is written out in a compact list."""
+    return re.sub("%([0-9A-F]{2})", lambda found: chr(int(found[1], 16)), told)
 
 
 def _verbose_values(text: str, taxonomy: Taxonomy) -> dict[str, Value] | None:
@@ -134,28 +177,6 @@ def _verbose_values(text: str, taxonomy: Taxonomy) -> dict[str, Value] | None:
     return values if at == len(inner) else None
 
 
-def _codes(text: str, taxonomy: Taxonomy) -> dict[str, Value] | None:
-    values: dict[str, Value] = {}
-    for name, one in taxonomy.listed.items():
-        if not text:
-            break
-        letters = codes_of(one)
-        if letters is None:
-            told, _, text = text.partition(";")
-            if not told:
-                continue
-            value = _value(one, re.sub("%([0-9A-F]{2})", lambda m: chr(int(m[1], 16)), told))
-        else:
-            told, text = text[0], text[1:]
-            if told == UNKNOWN:
-                continue
-            value = next((name for name, letter in letters.items() if letter == told), None)
-        if value is None:
-            return None
-        values[name] = value
-    return None if text else values
-
-
 def _value(marker: Marker, text: str) -> Value | None:
     value: Value = text
     try:
@@ -168,8 +189,7 @@ def _value(marker: Marker, text: str) -> Value | None:
     return None if marker.wrong(value) else value
 
 
-def verbose(marker: Marker, value: Value) -> str:
-    """A value as it stands in a verbose list."""
+def _verbose(marker: Marker, value: Value) -> str:
     return html.escape(_spelt(marker, value), quote=False)
 
 
@@ -177,29 +197,3 @@ def _spelt(marker: Marker, value: Value) -> str:
     if marker.kind == "integer":
         return str(int(value))
     return repr(float(value)) if marker.kind == "float" else str(value)
-
-
-def codes_of(marker: Marker) -> dict[str, str] | None:
-    """The letter of each value in a compact list; None where values are written out."""
-    names = list(marker.values)
-    if not names or len(names) > len(CODES):
-        return None
-    if all(len(one) == 1 and one in CODES for one in names):
-        return {one: one for one in names}
-    return dict(zip(names, CODES, strict=False))
-
-
-def code(marker: Marker, value: Value | None) -> str:
-    """A marker's part of a compact list."""
-    letters = codes_of(marker)
-    if letters is not None:
-        return UNKNOWN if value is None else letters[str(value)]
-    if value is None:
-        return ";"
-    told = "".join(_ESCAPED.get(char, char) for char in _spelt(marker, value))
-    return f"{told.removesuffix('_')}%5F;" if told.endswith("_") else f"{told};"
-
-
-def trimmed(codes: str) -> str:
-    """A compact list without what is unknown at its end."""
-    return codes.rstrip(";_")

@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from pomona.markers.lists import CLOSE, END, OPEN, UNKNOWN, code, codes_of, read_answer
-from pomona.markers.taxonomy import Marker, Taxonomy, Value
+from pomona.markers.lists import CLOSE, END, OPEN, places_in, places_of, read_answer
+from pomona.markers.taxonomy import Value
 from pomona.markers.trained import Trained
 from pomona.models import ReplyPiece, Token
 
@@ -54,7 +54,7 @@ def split_list(text: str, trained: Trained) -> tuple[dict[str, Value], str] | No
     if values is None:
         return None
     told = text[: len(text) - len(rest)].removesuffix(END)
-    fine = trained.form == "verbose" or _may_be_codes(told, trained.taxonomy)
+    fine = trained.form == "verbose" or _may_be_places(told, trained)
     return (values, rest) if fine else None
 
 
@@ -77,34 +77,30 @@ def behind(tokens: Sequence[Token], dropped: int) -> tuple[Token, ...]:
 
 def may_be_list(text: str, trained: Trained) -> bool:
     """Whether more text may make it begin with a list that has not ended yet."""
-    if trained.form == "compact":
-        return END not in text and _may_be_codes(text, trained.taxonomy)
+    if trained.form != "verbose":
+        return END not in text and _may_be_places(text, trained)
     if not text.startswith(OPEN):
         return OPEN.startswith(text)
     at = text.find(CLOSE)
     return at < 0 or at + len(CLOSE) == len(text)  # the blank behind it belongs to the list
 
 
-def _may_be_codes(text: str, taxonomy: Taxonomy) -> bool:
+def _may_be_places(text: str, trained: Trained) -> bool:
     """Whether a compact list may begin so. What is none stays none, whatever follows."""
-    for marker in taxonomy.listed.values():
-        if not text:
-            return True
-        letters = codes_of(marker)
-        if letters is None:
-            told, _, text = text.partition(";")
-            if not _may_be_value(told, marker):
-                return False
-        else:
-            if text[0] != UNKNOWN and text[0] not in letters.values():
-                return False
-            text = text[1:]
-    return not text
+    try:
+        places = list(places_of(text, trained.taxonomy, trained.form, whole=False))
+    except ValueError:
+        return False
+    return all(
+        _may_be_value(name, told, trained) for name, told, written in places if written and told
+    )
 
 
-def _may_be_value(text: str, marker: Marker) -> bool:
+def _may_be_value(name: str, text: str, trained: Trained) -> bool:
+    marker = trained.taxonomy.markers[name]
     if marker.kind in ("integer", "float"):
         return _NUMBER.fullmatch(text) is not None
     if marker.values:
-        return any(code(marker, one).startswith(text) for one in marker.values)
+        place = places_in(trained.taxonomy, trained.form)
+        return any(place(name, one).startswith(text) for one in marker.values)
     return len(text) <= _LONGEST and _NO_VALUE.search(text) is None

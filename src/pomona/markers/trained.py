@@ -20,7 +20,7 @@ from pomona.documents import StrictModel, model_of, read_json
 from pomona.errors import PomonaError, nearest
 from pomona.files import write_json
 from pomona.markers.columns import PREFIX
-from pomona.markers.lists import Form
+from pomona.markers.lists import Form, Offered
 from pomona.markers.taxonomy import Marker, Taxonomy, Value
 from pomona.models import locate, names, present, smollm2_path
 
@@ -72,20 +72,20 @@ class Trained:
     def document(self) -> dict[str, object]:
         """As it stands in the file."""
         return {
-            "format": 1,
+            "format": 1 if self.form == "compact1" else 2,
             "taxonomy": self.taxonomy.model_dump(mode="json", exclude_defaults=True),
             "digest": self.taxonomy.digest,
-            "form": self.form,
+            "form": "compact" if self.form == "compact1" else self.form,
             "auto": {name: dict(groups) for name, groups in self.auto.items()},
             "by": self.by,
         }
 
 
 class _File(StrictModel):
-    format: Literal[1]
+    format: Literal[1, 2]  # in 1 compact lists were others
     taxonomy: Taxonomy
     digest: str
-    form: Form
+    form: Offered
     auto: dict[str, dict[str, Value]] = Field(default={})
     by: str | None = None
 
@@ -145,7 +145,8 @@ def find_trained(model: str | Path) -> Trained | None:
         raise PomonaError(error.message, where=path, remedy=remedy) from error
     if wrong is not None:
         raise PomonaError(wrong, where=path, remedy=remedy)
-    return Trained(file.taxonomy, file.form, file.auto, file.by)
+    before = file.format == 1 and file.form == "compact"
+    return Trained(file.taxonomy, "compact1" if before else file.form, file.auto, file.by)
 
 
 def names_markers(model: str) -> bool:

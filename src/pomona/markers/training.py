@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -43,8 +43,9 @@ from pomona.markers.lists import (
     END,
     OPEN,
     Form,
-    code,
-    verbose,
+    Offered,
+    joining,
+    places_in,
 )
 from pomona.markers.taxonomy import PAPER, Taxonomy, read_taxonomy
 from pomona.markers.trained import trained_of
@@ -63,7 +64,7 @@ from pomona.workspace import stamp
 pc: Any = pyarrow.compute  # its stubs lack most functions
 
 
-_FORMS = ("verbose", "compact")
+_FORMS: tuple[Form, ...] = get_args(Offered)
 
 
 Batch = TypeVar("Batch", pa.Table, Mapping[str, Sequence[Any]])
@@ -192,7 +193,7 @@ def apply(
     prompt: str | None = None,
     completion: str | None = None,
     id: str | None = None,
-    form: Form = "verbose",
+    form: Offered = "verbose",
     dataset_dropout: float = 0.5,
     sample_dropout: float = 0.5,
     seed: int = 0,
@@ -300,7 +301,7 @@ def _bare(table: pa.Table, told: str, rows: pa.Array) -> pa.Table:
     wrong, remedy = f'"{FORM}" is not what pomona markers apply wrote', "apply the markers again"
     said = parse_json(told.encode(), "the table", wrong=wrong, remedy=remedy)
     form, columns = said.get("form"), [said.get("prompt"), said.get("completion")]
-    if form not in _FORMS or not all(name in table.column_names for name in columns):
+    if form not in get_args(Form) or not all(name in table.column_names for name in columns):
         raise PomonaError(wrong, remedy=remedy)
     texts, listed = (
         texts_of(table[columns[1]].combine_chunks(), "answer"),
@@ -357,7 +358,7 @@ def _rewritten(
 
 def _parts(table: pa.Table, taxonomy: Taxonomy, name: str, form: Form) -> pa.Array:
     """A marker's part of each row's list, null where it is not known."""
-    marker = taxonomy.markers[name]
+    marker, place = taxonomy.markers[name], places_in(taxonomy, form)
     tags = table[PREFIX + name].combine_chunks()
     try:
         coded = tags.cast(type_of(marker)).dictionary_encode()
@@ -373,8 +374,7 @@ def _parts(table: pa.Table, taxonomy: Taxonomy, name: str, form: Form) -> pa.Arr
             row = pc.index(tags, pa.scalar(value).cast(tags.type)).as_py() + 1
             remedy = "tag the rows with this taxonomy"
             raise PomonaError(f'marker "{name}" {wrong}', where=f"row {row}", remedy=remedy)
-        part = code(marker, value)
-        told.append(part if form == "compact" else f"<{name}> {verbose(marker, value)} </{name}>")
+        told.append(place(name, value))
     return pa.array(told, pa.string()).take(coded.indices)
 
 
@@ -385,9 +385,10 @@ def _lists(parts: Mapping[str, pa.Array], taxonomy: Taxonomy, form: Form) -> pa.
         ends = [pa.array([mark] * n, pa.string()) for mark in (OPEN, CLOSE)]
         columns = [ends[0], *parts.values(), ends[1]]
         return pc.binary_join_element_wise(*columns, " ", null_handling="skip")
-    columns = [part.fill_null(code(taxonomy.markers[name], None)) for name, part in parts.items()]
-    joined = pc.binary_join_element_wise(*columns, "", null_handling="skip")
-    return pc.utf8_rtrim(joined, characters=";_")
+    place, (between, trimmed) = places_in(taxonomy, form), joining(form)
+    columns = [part.fill_null(place(name, None)) for name, part in parts.items()]
+    joined = pc.binary_join_element_wise(*columns, between, null_handling="skip")
+    return pc.utf8_rtrim(joined, characters=trimmed) if trimmed else joined
 
 
 class _Draws:

@@ -19,6 +19,7 @@ from pomona.markers import (
     PAPER,
     Form,
     Marker,
+    Offered,
     Taxonomy,
     Value,
     auto_markers,
@@ -66,7 +67,7 @@ class Markers(StrictModel):
 
     taxonomy: _TaxonomyOrFile = "paper"
     """The markers: "paper", a YAML file beside the recipe, or what would stand in one."""
-    form: Form = "compact"
+    form: Offered = "compact"
     """How lists are written: compact, or verbose as in the paper."""
     columns: dict[Text, Text] = Field(default={})
     """Columns of the records that say markers, by marker: {quality: score}. Those that the taxonomy
@@ -283,8 +284,8 @@ def _unreadable(template: str | None) -> str | None:
 
 
 def _length(taxonomy: Taxonomy, names: Iterable[str], form: Form) -> int:
-    """Tokens that a list of these markers takes at most, roughly: a character each of compact ones,
-    of whose letters a tokenizer has few together, and two of words.
+    """Tokens that a list of these markers takes at most, roughly: one for each character of compact
+    ones but for blanks, and for two of words.
     """
     longest: dict[str, Value] = {}
     for name in names:
@@ -296,7 +297,8 @@ def _length(taxonomy: Taxonomy, names: Iterable[str], form: Form) -> int:
             longest[name] = long.get(marker.kind, "x" * _NUMBER)
     if not longest:
         return 0
-    characters = len(list_of(longest, taxonomy, form)) + 2
+    told = list_of(longest, taxonomy, form)
+    characters = len(told if form == "verbose" else told.replace(" ", "")) + 2
     return characters if form == "compact" else characters // 2 + 1
 
 
