@@ -111,7 +111,6 @@ def test_splits_may_be_folders(tmp_path: Path) -> None:
     [
         ("other.jsonl", "beside the files of train there are others of no split: other.jsonl"),
         ("sub/x.jsonl", "beside the files of train there are others of no split: sub/x.jsonl"),
-        ("lang=en/train.jsonl", "named by the values of a column, which would be lost: lang=en"),
         ("a.feather", "the folder holds files that are not read: a.feather"),
         ("train.sql.bz2", "the folder holds files that are not read: train.sql.bz2"),
         ("a.tsv", "the folder mixes jsonl and tsv files"),
@@ -128,15 +127,6 @@ def test_what_would_be_left_out_is_named(tmp_path: Path, other: str, told: str) 
     with pytest.raises(PomonaError) as caught:
         read(tmp_path)
     assert told in str(caught.value) and caught.value.remedy
-
-
-def test_a_glob_over_folders_of_values_is_refused_and_their_files_are_read(tmp_path: Path) -> None:
-    _rows(tmp_path / "lang=en" / "x.jsonl", 1)
-    _rows(tmp_path / "lang=de" / "x.jsonl", 2)
-    with pytest.raises(PomonaError, match="which would be lost: lang=de, lang=en — name the files"):
-        read(f"{tmp_path}/*/x.jsonl")
-    assert read(f"{tmp_path}/lang=en/*.jsonl").count() == 1
-    assert read([tmp_path / "lang=en" / "x.jsonl", tmp_path / "lang=de"]).count() == 2
 
 
 @pytest.mark.parametrize("name", ["@", "+", "#", "%20", "a b", "[x]", "*", "?", "\n", "é", "a=b"])

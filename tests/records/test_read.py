@@ -122,19 +122,6 @@ def test_a_cut_shard_is_named(tmp_path: Path) -> None:
         read(tmp_path).to_table()
 
 
-def test_a_shard_with_other_columns_is_named(tmp_path: Path) -> None:
-    write(TABLE, tmp_path / "a.parquet")
-    write(TABLE.drop_columns("lang"), tmp_path / "b.parquet")
-    with pytest.raises(
-        PomonaError,
-        match=(
-            r'b\.parquet: column "lang" is missing here and string in .*a\.parquet — read the '
-            r"shards apart"
-        ),
-    ):
-        read(tmp_path).to_table()
-
-
 def test_formats_do_not_mix(tmp_path: Path) -> None:
     paths = [write(TABLE, tmp_path / "a.parquet"), write(TABLE, tmp_path / "a.jsonl")]
     with pytest.raises(PomonaError, match=r"a\.jsonl: is jsonl while .*a\.parquet is parquet"):

@@ -26,7 +26,7 @@ GOOD = b'{"id": 1, "text": "a"}'
         (b'{"id": 2, "text": NaN}', "not valid JSON: NaN has no JSON form"),
         (b"[1, 2]", "not a JSON object but an array"),
         (b"null", "not a JSON object but null"),
-        (b'{"id": "two", "text": "b"}', 'column "id" holds string where int64 is expected'),
+        (b'{"id": 2, "text": 3}', 'column "text" holds int64 where string is expected'),
         (b'{"id": true, "text": "b"}', 'column "id" holds bool where int64 is expected'),
         (
             b'{"id": 2, "text": {"a": 1}}',
@@ -174,7 +174,7 @@ def test_csv_headers_are_checked(tmp_path: Path) -> None:
     with pytest.raises(
         PomonaError, match=r'b\.csv: there is no column "text" — did you mean "txt"\?'
     ):
-        read(f"{tmp_path}/*.csv").count()
+        read(f"{tmp_path}/*.csv", columns=["id", "text"]).count()
 
 
 def test_a_wrong_csv_value_is_named(tmp_path: Path) -> None:

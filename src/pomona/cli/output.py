@@ -177,6 +177,10 @@ def show_card(show: Out, card: Card, out: Path, dry_run: bool) -> None:
     """Rows in and out, what was removed and why, details, the signature, and where the result
     is.
     """
+    from pomona.pages import clean
+
+    for note in card.notes:
+        sys.stderr.write(f"note: {clean(note)}\n")
     if show.format == "json":
         show.json({"out": None if dry_run else out, "signature": card.signature, **asdict(card)})
         return

@@ -16,7 +16,7 @@ from pyarrow import fs
 from pomona.documents import read_json
 from pomona.errors import PomonaError
 from pomona.files import Where, address
-from pomona.records import Records, Results, check_writable, info, is_remote
+from pomona.records import Records, Results, check_writable, info, is_remote, notes_of
 
 
 def noted(note: Path, **kinds: type) -> dict[str, Any] | None:
@@ -85,6 +85,7 @@ def results_of(
         inputs=[*read_from, *inputs],
         stamps=lambda: [_files(records) for records in tables],
         folders={**folders, **rejects},
+        notes=[note for records in tables for note in notes_of(records.source)],
         dry_run=dry_run,
     )
 

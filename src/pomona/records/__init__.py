@@ -21,6 +21,8 @@ if TYPE_CHECKING:
         as_codes as as_codes,
         as_groups as as_groups,
         as_text as as_text,
+        fitted as fitted,
+        relisted as relisted,
     )
     from pomona.records.engines import (
         check_engine as check_engine,
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
         Streamed as Streamed,
         TableSource as TableSource,
         kept as kept,
+        notes_of as notes_of,
     )
     from pomona.records.store import (
         format_of as format_of,
@@ -82,7 +85,7 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "chats": "ASSISTANTS CHAT_KEYS USERS is_chat last_answer",
-        "column_types": "BATCH_ROWS as_codes as_groups as_text",
+        "column_types": "BATCH_ROWS as_codes as_groups as_text fitted relisted",
         "engines": "check_engine spread workers",
         "parquet": "ParquetSource open_parquet",
         "pieces": "PIECE_BYTES Piece parallel rows_by_file split",
@@ -90,7 +93,7 @@ __getattr__, __dir__ = lazily(
         "records": "Derived Records as_records filtered write",
         "results": "Card Input Results Written card_of inputs_of listed_in_card",
         "section": "NamedRows Names",
-        "source": "Batches Filter Source Streamed TableSource kept",
+        "source": "Batches Filter Source Streamed TableSource kept notes_of",
         "store": "format_of info is_remote locate unreadable",
         "texts": "usual_texts with_text",
         "writing": "check_types check_writable write_partial",

@@ -11,9 +11,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError, first_line
+
+pc: Any = pyarrow.compute  # its stubs lack most functions
 
 BATCH_ROWS = 8192
 _PLAIN = {
@@ -119,6 +122,108 @@ def widen(one: pa.DataType, two: pa.DataType) -> pa.DataType | None:
     if pa.types.is_struct(one) and pa.types.is_struct(two):
         return _widen_structs(one, two)
     return None
+
+
+def united(name: str, one: pa.DataType, two: pa.DataType) -> pa.DataType | None:
+    """The smallest type for a column of several files, or None. Whole numbers widen to larger ones
+    and to double, structs have the fields of both, and ids that are numbers here and texts there
+    are texts.
+    """
+    test = pa.types
+    if one == two or test.is_null(one) or test.is_null(two):
+        return two if test.is_null(one) else one
+    if test.is_nested(one) or test.is_nested(two):
+        return _united_nested(name, one, two)
+    whole = [test.is_integer(kind) for kind in (one, two)]
+    numbers = [test.is_integer(kind) or test.is_floating(kind) for kind in (one, two)]
+    if all(numbers):
+        return _wider_integer(one, two) if all(whole) else pa.float64()
+    texts = is_id(name) and any(whole) and pa.string() in (one, two)
+    return pa.string() if texts else None
+
+
+def _united_nested(name: str, one: Any, two: Any) -> pa.DataType | None:
+    test = pa.types
+    if test.is_list(one) and test.is_list(two):
+        inner = united(name, one.value_type, two.value_type)
+        return None if inner is None else pa.list_(inner)
+    if test.is_struct(one) and test.is_struct(two):
+        fields = {field.name: field.type for field in one}
+        for field in two:
+            inner = united(field.name, fields.get(field.name, pa.null()), field.type)
+            if inner is None:
+                return None
+            fields[field.name] = inner
+        return pa.struct(list(fields.items()))
+    return None
+
+
+def _wider_integer(one: pa.DataType, two: pa.DataType) -> pa.DataType:
+    signed, unsigned = pa.types.is_signed_integer, pa.types.is_unsigned_integer
+    wide = max(one, two, key=lambda kind: kind.bit_width)
+    if signed(one) == signed(two):
+        return wide
+    narrow = max((kind.bit_width for kind in (one, two) if unsigned(kind)), default=0)
+    if narrow == 64:
+        return pa.uint64()
+    return next(
+        kind
+        for kind in (pa.int16(), pa.int32(), pa.int64())
+        if kind.bit_width > narrow and kind.bit_width >= wide.bit_width
+    )
+
+
+def is_id(name: str) -> bool:
+    """Whether a column of this name identifies rows, so that its numbers are names."""
+    return name.lower() == "id" or name.lower().endswith("_id")
+
+
+def fitted(batch: pa.RecordBatch, schema: pa.Schema, where: str) -> pa.RecordBatch:
+    """The columns of `schema`, null where the batch has none. Raises PomonaError where a value is
+    not one of the column's.
+    """
+    arrays: list[pa.Array] = []
+    for field in schema:
+        at = batch.schema.get_field_index(field.name)
+        try:
+            array = pa.nulls(batch.num_rows) if at < 0 else batch.column(at)
+            arrays.append(_fitted(array, field.type))
+        except pa.ArrowException as error:
+            message = f'column "{field.name}" cannot be read as {field.type}: {first_line(error)}'
+            remedy = "read the files apart, or write them again with the same columns"
+            raise PomonaError(message, where=where, remedy=remedy) from error
+    return pa.record_batch(arrays, schema=schema)
+
+
+def _fitted(array: pa.Array, kind: pa.DataType) -> pa.Array:
+    own = plain_type(array.type)
+    if pa.types.is_null(own):
+        return pa.nulls(len(array), kind)
+    if own == kind:
+        return array.cast(kind)
+    if pa.types.is_struct(own) and pa.types.is_struct(kind):
+        nulls = pa.nulls(len(array))
+        inner = [
+            _fitted(
+                pc.struct_field(array, field.name)
+                if own.get_field_index(field.name) >= 0
+                else nulls,
+                field.type,
+            )
+            for field in kind
+        ]
+        return pa.StructArray.from_arrays(inner, fields=list(kind), mask=array.is_null())
+    if pa.types.is_list(own) and pa.types.is_list(kind):
+        lists = array.cast(own)
+        return relisted(lists, _fitted(lists.flatten(), kind.value_type))
+    return as_text(array) if pa.types.is_string(kind) else array.cast(kind)
+
+
+def relisted(lists: pa.Array, values: pa.Array) -> pa.Array:
+    """Lists of other values, as many in each: `values` stand for those of the flattened lists."""
+    sizes = pc.list_value_length(lists).fill_null(0).cast(pa.int32())
+    offsets = pa.concat_arrays([pa.array([0], pa.int32()), pc.cumulative_sum(sizes)])
+    return pa.ListArray.from_arrays(offsets, values, mask=lists.is_null())
 
 
 def _widen_structs(one: pa.StructType, two: pa.StructType) -> pa.DataType | None:

@@ -1,20 +1,22 @@
-"""Parquet and Arrow files as sources: shards in order, each checked against the first before its
-rows are used.
+"""Parquet and Arrow files as sources: shards in order, each checked against all together before
+its rows are used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 
 from pomona.errors import PomonaError
-from pomona.records.column_types import BATCH_ROWS, columns_of
-from pomona.records.source import Batches, Files, Filter, kept
+from pomona.records.column_types import BATCH_ROWS, columns_of, fitted, plain, united
+from pomona.records.source import Batches, Files, Filter, kept, one_schema
 from pomona.records.store import locate, readable, unreadable
 
+_MANY = 16
 _TEXTS = pa.dictionary(pa.int32(), pa.string())
 
 
@@ -33,19 +35,44 @@ class ParquetSource(Files):
         schema = self.streamed(columns)
         for file in self.files:
             with readable(file):
+                shard = self.fragment(file)
+                same = self._same(shard, columns, keep)
+                # Where it has other columns than all together, all that there are, for the filter.
+                names = columns if keep is None or same else self.schema.names
+                there = set(shard.physical_schema.names)
                 # One row group ahead, in one thread: what is held does not grow with the file.
-                batches = self.fragment(file).to_batches(
-                    columns=list(columns),
-                    filter=keep,
+                batches = shard.to_batches(
+                    columns=[name for name in names if name in there],
+                    filter=keep if same else None,
                     batch_size=self.rows,
                     batch_readahead=1,
                     fragment_readahead=1,
                     use_threads=False,
                 )
-                row = 0 if keep is None else None
+                row = None if same and keep is not None else 0
                 for batch in batches:
-                    yield sound(batch, file, row).cast(schema)
+                    whole = sound(batch, file, row)
                     row = None if row is None else row + batch.num_rows
+                    if same:
+                        yield whole.cast(schema)
+                    else:
+                        yield from self._other(whole, file, columns, keep)
+
+    def _same(self, shard: ds.Fragment, columns: Sequence[str], keep: Filter) -> bool:
+        """Whether the file has what is wanted as all files have it together."""
+        own = plain(shard.physical_schema)
+        names = columns if keep is None else self.schema.names
+        return all(
+            name in own.names and own.field(name) == self.schema.field(name) for name in names
+        )
+
+    def _other(
+        self, batch: pa.RecordBatch, file: str, columns: Sequence[str], keep: Filter
+    ) -> Batches:
+        names = list(columns) if keep is None else self.schema.names
+        wanted = pa.schema([self.schema.field(name) for name in names])
+        rows = kept(fitted(batch, wanted, file), keep).select(list(columns))
+        yield rows.cast(self.streamed(columns))
 
     def streamed(self, columns: Sequence[str]) -> pa.Schema:
         """The columns of the batches."""
@@ -61,21 +88,35 @@ class ParquetSource(Files):
 
     def _count(self, file: str, keep: Filter) -> int:
         with readable(file):
-            return self.fragment(file).count_rows(filter=keep)
+            shard = self.fragment(file)
+            if keep is None or self._same(shard, (), keep):
+                return shard.count_rows(filter=keep)
+        one = replace(self, files=(file,))
+        return sum(batch.num_rows for batch in one.stream(self.schema.names[:1], keep))
 
     def fragment(self, file: str) -> ds.Fragment:
-        """One shard, opened. Raises PomonaError when it is damaged or its columns are not those of
-        the first.
-        """
+        """One shard, opened. Raises PomonaError when it is damaged or its columns do not fit."""
         shard = _open_shard(file, self.encoded)
-        same_shape(columns_of(shard.physical_schema, file), self.schema, file, self.first)
+        check_fits(columns_of(shard.physical_schema, file), self.schema, file, self.first)
         return shard
 
 
 def open_parquet(files: Sequence[str]) -> ParquetSource:
-    """A source over Parquet shards. Reads only the footer of the first."""
-    schema = columns_of(_open_shard(files[0]).physical_schema, files[0])
-    return ParquetSource(tuple(files), schema, files[0])
+    """A source over Parquet shards. Reads only their footers."""
+    schema, notes = one_schema(_schemas(files, lambda file: _open_shard(file).physical_schema))
+    return ParquetSource(tuple(files), schema, files[0], notes=notes)
+
+
+def _schemas(files: Sequence[str], schema_of: Callable[[str], pa.Schema]) -> dict[str, pa.Schema]:
+    """The columns of each file; of many, some are asked for at the same time."""
+
+    def columns(file: str) -> pa.Schema:
+        return columns_of(schema_of(file), file)
+
+    if len(files) < _MANY:
+        return {file: columns(file) for file in files}
+    with ThreadPoolExecutor(_MANY) as pool:
+        return dict(zip(files, pool.map(columns, files), strict=True))
 
 
 def _open_shard(file: str, encoded: Sequence[str] = ()) -> ds.Fragment:
@@ -97,18 +138,23 @@ class ArrowSource(Files):
         for file in self.files:
             row = 0
             for batch in _arrow_batches(file):
-                same_shape(columns_of(batch.schema, file), self.schema, file, self.first)
+                own = columns_of(batch.schema, file)
+                check_fits(own, self.schema, file, self.first)
                 sound(batch, file, row)
                 row += batch.num_rows
                 for start in range(0, batch.num_rows, BATCH_ROWS):
-                    rows = batch.slice(start, BATCH_ROWS).select(self.schema.names)
-                    yield kept(rows.cast(self.schema), keep)
+                    rows = batch.slice(start, BATCH_ROWS)
+                    if set(own) == set(self.schema):
+                        rows = rows.select(self.schema.names).cast(self.schema)
+                    else:
+                        rows = fitted(rows, self.schema, file)
+                    yield kept(rows, keep)
 
 
 def open_arrow(files: Sequence[str]) -> ArrowSource:
-    """A source over Arrow files. Reads only the schema of the first."""
-    schema = columns_of(next(_arrow_batches(files[0])).schema, files[0])
-    return ArrowSource(tuple(files), schema, files[0])
+    """A source over Arrow files. Reads only their schemas."""
+    schema, notes = one_schema(_schemas(files, lambda file: next(_arrow_batches(file)).schema))
+    return ArrowSource(tuple(files), schema, files[0], notes=notes)
 
 
 def _arrow_batches(file: str) -> Batches:
@@ -156,14 +202,14 @@ def _fault(column: pa.Array) -> Exception | None:
     return None
 
 
-def same_shape(shard: pa.Schema, wanted: pa.Schema, file: str, first: str) -> None:
-    """Check a shard's columns, whatever their order. Raises PomonaError naming the first that
-    differs.
+def check_fits(shard: pa.Schema, wanted: pa.Schema, file: str, first: str) -> None:
+    """Check that a shard's columns are among those that are wanted, in these types or narrower
+    ones. Raises PomonaError naming the first that is not: the file has changed.
     """
-    for name in dict.fromkeys([*wanted.names, *shard.names]):
-        here = shard.field(name).type if name in shard.names else "missing"
+    for name in shard.names:
+        here = shard.field(name).type
         there = wanted.field(name).type if name in wanted.names else "missing"
-        if here != there:
+        if isinstance(there, str) or united(name, here, there) != there:
             message = f'column "{name}" is {here} here and {there} in {first}'
             remedy = "read the shards apart, or write them again with the same columns"
             raise PomonaError(message, where=file, remedy=remedy)

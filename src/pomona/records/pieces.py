@@ -15,7 +15,7 @@ from pomona.records.engines import check_engine, spread
 from pomona.records.parquet import ParquetSource
 from pomona.records.parsing import is_array, jsonl_rows
 from pomona.records.records import Records
-from pomona.records.source import Batches, Filter, Source, kept
+from pomona.records.source import Batches, Filter, Keyed, Source, kept
 from pomona.records.store import LONGEST, format_of, info, is_remote, readable, unreadable
 from pomona.records.text_source import TextSource, packs
 from pomona.records.texts import TextRows
@@ -79,7 +79,7 @@ def _read(piece: Piece) -> pa.Table:
 
 
 def _pieces(records: Records, source: Source) -> list[Piece]:
-    if isinstance(source, TextRows):
+    if isinstance(source, TextRows | Keyed):
         return [
             replace(piece, records=_again(piece, source))
             for piece in _pieces(records, source.source)
@@ -97,9 +97,11 @@ def _pieces(records: Records, source: Source) -> list[Piece]:
     ]
 
 
-def _again(piece: Piece, texts: TextRows) -> Records:
-    """The rows of a piece with their texts."""
-    source = replace(texts, source=piece.records.source, first=texts.first + piece.first)
+def _again(piece: Piece, above: TextRows | Keyed) -> Records:
+    """The rows of a piece with the columns that are made of them."""
+    source = replace(above, source=piece.records.source)
+    if isinstance(source, TextRows):
+        source = replace(source, first=source.first + piece.first)
     return replace(piece.records, source=source)
 
 
@@ -176,10 +178,10 @@ def _runs(source: TextSource) -> Iterator[tuple[_LineRange, int]]:
     for stop, line in _lines(source.where, 0, None):
         lines, rows = lines + 1, rows + bool(line.strip())
         if stop - start >= PIECE_BYTES:
-            yield _LineRange(*of, start, stop, before), first
+            yield _LineRange(*of, start, stop, before, spelt=source.spelt), first
             start, before, first = stop, lines, rows
     if stop > start or not stop:
-        yield _LineRange(*of, start, stop, before), first
+        yield _LineRange(*of, start, stop, before, spelt=source.spelt), first
 
 
 def _lines(file: str, at: int, stop: int | None) -> Iterator[tuple[int, bytes]]:

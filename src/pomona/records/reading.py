@@ -5,10 +5,11 @@ lie on the hub), tell the format, open the source.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
+from urllib.parse import unquote
 
 import pyarrow as pa
 from pyarrow import fs
@@ -20,7 +21,7 @@ from pomona.records.column_types import plain
 from pomona.records.engines import check_engine
 from pomona.records.parquet import open_arrow, open_parquet
 from pomona.records.records import Records, as_records
-from pomona.records.source import Recast, Source
+from pomona.records.source import Keyed, Recast, Source
 from pomona.records.store import (
     COMPRESSIONS,
     FORMATS,
@@ -48,7 +49,9 @@ _SPLIT_FOLDER = re.compile(r"train|test|validation|valid|val|dev|eval")
 _DICT, _STATE = "dataset_dict.json", "state.json"
 _NOTES = {"dataset_info.json", "dataset_infos.json", _STATE, _DICT}
 _CARD = ".card.json"  # of a result, beside it
-_KEYED = re.compile(r"[^=]+=.*")  # `lang=en`, as Hive and Spark name folders by a column's value
+_KEYED = re.compile(r"([^=]+)=(.*)", re.DOTALL)  # `lang=en`: folders by the values of a column
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+_WHOLE = re.compile(r"0|-?[1-9]\d{0,17}")
 _TABLES = {"_delta_log": "Delta", "_spark_metadata": "Spark stream"}
 # Data by their name that is not read here: passing over them would lose rows without a word.
 _FOREIGN = (
@@ -112,14 +115,20 @@ def _described(
     if isinstance(source, pa.Table):
         described = _typed(as_records(source).source, columns, engine)
     else:
-        files = _files(source)
+        keys: dict[str, dict[str, str]] = {}
+        files = _files(source, keys)
         if rejects is not None:
             check_outputs({"the file of rejects": rejects}, files)
         opener = _OPENERS.get(_one_format(files))
-        if opener is None:
+        if opener is None and not any(keys.values()):
             text = open_text(files, columns, skip if drops else stop)
             return Records.of(text, engine, set_aside(text, rejects) if drops else 0)
-        described = _typed(opener(files), columns, engine)
+        if opener is None:
+            text = open_text(files, None, skip if drops else stop)
+            malformed = set_aside(text, rejects) if drops else 0
+            described = _typed(_keyed(text, files, keys), columns, engine)
+            return replace(described, rejected=malformed)
+        described = _typed(_keyed(opener(files), files, keys), columns, engine)
     if rejects is not None:
         with disk_guard(str(rejects)):
             write_text(rejects, "")
@@ -138,22 +147,48 @@ def _typed(source: Source, columns: Any, engine: str) -> Records:
     return same if same.schema.equals(wanted) else Records.of(Recast(source, wanted), engine)
 
 
-def _files(source: Any) -> list[str]:
+def _keyed(source: Source, files: Sequence[str], keys: Mapping[str, Mapping[str, str]]) -> Source:
+    """The rows with the columns that folders are named by, but for those that the files have:
+    whole numbers where all values are, else texts.
+    """
+    names = dict.fromkeys(name for file in files for name in keys.get(file, ()))
+    said = {file: {key: _value(one) for key, one in keys.get(file, {}).items()} for file in files}
+    fields = list[pa.Field]()
+    for name in names:
+        if name in source.schema.names:
+            continue
+        values = [one for row in said.values() if (one := row.get(name)) is not None]
+        whole = all(_WHOLE.fullmatch(one) for one in values) and bool(values)
+        fields.append(pa.field(name, pa.int64() if whole else pa.string()))
+        for row in said.values() if whole else ():
+            row[name] = int(row[name]) if row.get(name) is not None else None
+    return Keyed(source, pa.schema(fields), said) if fields else source
+
+
+def _value(written: str) -> Any:
+    return None if written == _NO_VALUE else unquote(written)
+
+
+def _files(source: Any, keys: dict[str, dict[str, str]]) -> list[str]:
+    """The files that are meant, and in `keys` the columns that their folders are named by."""
     if isinstance(source, str | Path):
-        return _at(str(source))
+        return _at(str(source), keys)
     if not isinstance(source, Sequence) or not source:
         remedy = "give a path, a glob, a list of paths, or a pyarrow.Table"
         raise PomonaError(f"cannot read from {source!r}", remedy=remedy)
-    return [file for item in source for file in _files(item)]
+    return [file for item in source for file in _files(item, keys)]
 
 
-def _at(uri: str) -> list[str]:
+def _at(uri: str, keys: dict[str, dict[str, str]]) -> list[str]:
     if "://" in uri and not is_remote(uri):
         remedy = "use a local path or s3://BUCKET/KEY"
         raise PomonaError("unknown kind of address", where=uri, remedy=remedy)
     what = info(uri)
     if what.type == fs.FileType.Directory:
-        return _table_in(uri.rstrip("/") or "/")
+        folder = uri.rstrip("/") or "/"
+        files = _table_in(folder)
+        keys |= {file: _keys(_parts(file, folder)[:-1]) for file in files}
+        return files
     if what.type == fs.FileType.File:
         if what.size == 0:
             raise PomonaError("the file is empty", where=uri, remedy="check how it was written")
@@ -161,9 +196,12 @@ def _at(uri: str) -> list[str]:
     if what.type == fs.FileType.Unknown:
         check_regular(uri)
     if any(sign in uri for sign in "*?["):
-        matching = expand(uri)
-        _refuse_keyed(uri, matching)
-        return [file for match in matching for file in _at(match)]
+        fixed = set(PurePosixPath(uri).parts)
+        files = [file for match in expand(uri) for file in _at(match, keys)]
+        for file in files:
+            between = [part for part in PurePosixPath(file).parts[:-1] if part not in fixed]
+            keys[file] = _keys(between)
+        return files
     if uri in TABLES:
         return [str(TABLES[uri])]
     raise missing(uri)
@@ -228,7 +266,7 @@ def _is_table(uri: str, folder: str) -> bool:
 
 def _refuse_left_out(folder: str, below: Sequence[str], tables: Sequence[str]) -> None:
     """Raise PomonaError when the folder holds rows that reading its tables would not give."""
-    apart, foreign, hidden, keyed = set[str](), list[str](), list[str](), set[str]()
+    apart, foreign, hidden = set[str](), list[str](), list[str]()
     for uri in below:
         *inner, name = _parts(uri, folder)
         for part in inner:
@@ -246,12 +284,10 @@ def _refuse_left_out(folder: str, below: Sequence[str], tables: Sequence[str]) -
             foreign.append("/".join([*inner, name]))
         if name.startswith("_") and PurePosixPath(name.lower()).suffix in FORMATS:
             hidden.append("/".join([*inner, name]))
-        keyed.update(part for part in inner if _KEYED.fullmatch(part))
     for found, message in (
         (apart, "the folder holds datasets of their own"),
         (foreign, "the folder holds files that are not read"),
         (hidden, "the folder holds tables whose names say that they are no part of it"),
-        (keyed, "the folders are named by the values of a column, which would be lost"),
     ):
         if found:
             listed = f"{message}: {_some(found)}"
@@ -336,19 +372,7 @@ def _is_plain(name: str) -> bool:
     return not any(sign in name for sign in "/\\\0")
 
 
-def _refuse_keyed(pattern: str, files: Iterable[str]) -> None:
-    """Raise PomonaError when a glob matches folders named by the values of a column."""
-    fixed = set(PurePosixPath(pattern).parts)
-    keyed = {
-        part
-        for file in files
-        for part in PurePosixPath(file).parts[:-1]
-        if part not in fixed and _KEYED.fullmatch(part)
-    }
-    if keyed:
-        message = (
-            f"the folders are named by the values of a column, which would be lost: {_some(keyed)}"
-        )
-        raise PomonaError(
-            message, where=pattern, remedy="name the files one by one, without a glob"
-        )
+def _keys(parts: Iterable[str]) -> dict[str, str]:
+    """The columns and values that folders are named by, as Hive and Spark write them."""
+    found = (match for part in parts if (match := _KEYED.fullmatch(part)))
+    return {unquote(match[1]): match[2] for match in found}

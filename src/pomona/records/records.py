@@ -20,7 +20,16 @@ from pomona.records.column_types import BATCH_ROWS, columns_of
 from pomona.records.engines import spread
 from pomona.records.parquet import ParquetSource
 from pomona.records.parsing import is_array
-from pomona.records.source import Batches, Filter, Source, Streamed, TableSource, kept, no_column
+from pomona.records.source import (
+    Batches,
+    Filter,
+    Keyed,
+    Source,
+    Streamed,
+    TableSource,
+    kept,
+    no_column,
+)
 from pomona.records.store import is_remote
 from pomona.records.text_source import TextSource, with_late_types
 from pomona.records.writing import write_rows
@@ -136,9 +145,12 @@ class Records:
         """These records, columns of JSONL that are null in all of the first rows with the type of
         their first value. All lines are looked at once.
         """
-        if not isinstance(self.source, TextSource):
+        source = self.source
+        if isinstance(source, Keyed) and isinstance(source.source, TextSource):
+            return replace(self, source=replace(source, source=with_late_types(source.source)))
+        if not isinstance(source, TextSource):
             return self
-        return replace(self, source=with_late_types(self.source))
+        return replace(self, source=with_late_types(source))
 
     def head(self, n: int) -> Records:
         """The first `n` rows. Raises PomonaError when `n` is negative."""

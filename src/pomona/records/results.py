@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -62,7 +62,8 @@ class Written:
 class Card:
     """`removed` counts rows by reason; `groups` has rows in and out of each group; `details` is the
     operation's own. `left_out` is how many rows of the inputs were malformed or lacked a value and
-    were dropped or set aside when they were read: they are not in `rows_in`.
+    were dropped or set aside when they were read: they are not in `rows_in`. `notes` say which
+    files have columns that others lack or have in another type.
     """
 
     operation: str
@@ -74,6 +75,7 @@ class Card:
     groups: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
     left_out: int = 0
+    notes: tuple[str, ...] = ()
     outputs: tuple[Written, ...] = ()
     version: str = __version__
 
@@ -131,6 +133,7 @@ class Results:
         inputs: Files and folders that are read.
         stamps: What the inputs are like: when it differs at the end, nothing is published.
         folders: Folders of the command's own, such as that of its work.
+        notes: What the card says of how the inputs were read.
         dry_run: Check, and lock nothing.
 
     Raises:
@@ -146,6 +149,7 @@ class Results:
         inputs: Iterable[Where] = (),
         stamps: Callable[[], Any] = lambda: None,
         folders: Mapping[str, Where | None] | None = None,
+        notes: Sequence[str] = (),
         dry_run: bool = False,
     ) -> None:
         self._files = {name: address(where) for name, where in files.items() if where is not None}
@@ -157,7 +161,7 @@ class Results:
         card = address(card_of(self._main))
         own = dict(folders or {})
         check_outputs({**self._files, "the card": card, **own}, inputs, folders=list(own))
-        self._stamps, self._dry_run = stamps, dry_run
+        self._stamps, self._dry_run, self._notes = stamps, dry_run, tuple(notes)
         self._partials: dict[str, Path] = {}
         self._locks: list[Lock] = []
         self._staged: Path | None = None
@@ -205,7 +209,7 @@ class Results:
         """Give every result its name, and write the card that lists them. Returns that card."""
         refuse_changed(self._before, self._stamps(), self._main)
         outputs = tuple(self._written(name) for name in self._partials)
-        card = replace(card, outputs=outputs)
+        card = replace(card, outputs=outputs, notes=(*card.notes, *self._notes))
         # A kill from here on leaves results that no card lists yet. The note in the lock's file,
         # which stays then, tells the next run that they are ours. What an earlier killed run had
         # noted is so until it is replaced: a second kill may come before that.

@@ -4,15 +4,15 @@ records, changed types.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pomona.errors import PomonaError, first_line, nearest
-from pomona.records.column_types import BATCH_ROWS, plain
+from pomona.records.column_types import BATCH_ROWS, plain, united
 
 Batches = Iterator[pa.RecordBatch]
 Filter = pc.Expression | None  # what rows must pass; all do where it is None
@@ -57,11 +57,14 @@ class Streamed:
 
 @dataclass(frozen=True)
 class Files(Streamed):
-    """Files with the columns of the first, read one after the other."""
+    """Files with the same columns, or of which some lack columns or have narrower ones, read one
+    after the other. `notes` say where that is so.
+    """
 
     files: tuple[str, ...]
     schema: pa.Schema
-    first: str  # the file whose columns they are, also where `files` are others
+    first: str  # the first file whose columns they are, also where `files` are others
+    notes: tuple[str, ...] = field(default=(), kw_only=True)
 
     @property
     def where(self) -> str:
@@ -81,6 +84,104 @@ def no_column(name: str, known: Iterable[str], where: str) -> PomonaError:
 def kept(batch: pa.RecordBatch, keep: Filter) -> pa.RecordBatch:
     """The rows of `batch` for which `keep` is true."""
     return batch if keep is None else batch.filter(keep)
+
+
+def one_schema(schemas: Mapping[str, pa.Schema]) -> tuple[pa.Schema, tuple[str, ...]]:
+    """The columns of all files, in the order in which they first come, and notes of those that some
+    files lack or have in a narrower type.
+
+    Raises:
+        PomonaError: a column has types in two files that no type holds.
+    """
+    fields: dict[str, pa.DataType] = {}
+    first = dict[str, str]()
+    for file, schema in schemas.items():
+        for one in schema:
+            there = fields.get(one.name, pa.null())
+            kind = united(one.name, there, one.type)
+            if kind is None:
+                message = f'column "{one.name}" is {one.type} here and {there} in {first[one.name]}'
+                remedy = "read the files apart, or write them again with the same columns"
+                raise PomonaError(message, where=file, remedy=remedy)
+            fields[one.name] = kind
+            first.setdefault(one.name, file)
+    whole = pa.schema(list(fields.items()))
+    return whole, notes_between(schemas, whole)
+
+
+def notes_between(schemas: Mapping[str, pa.Schema], whole: pa.Schema) -> tuple[str, ...]:
+    """What some files have otherwise than all together."""
+    notes = (_note(one.name, one.type, schemas) for one in whole)
+    return tuple(note for note in notes if note)
+
+
+def _note(name: str, kind: pa.DataType, schemas: Mapping[str, pa.Schema]) -> str | None:
+    """Which files have a column otherwise."""
+    lacking = [file for file, schema in schemas.items() if name not in schema.names]
+    types = {
+        file: schema.field(name).type for file, schema in schemas.items() if file not in lacking
+    }
+    other = [file for file, own in types.items() if own != kind and not pa.types.is_null(own)]
+    told = [f"is missing in {_some(lacking)}, and null there"] if lacking else []
+    if other:
+        told.append(f"is {types[other[0]]} in {_some(other)}, read as {kind}")
+    return f'column "{name}" {"; ".join(told)}' if told else None
+
+
+def _some(files: Sequence[str]) -> str:
+    return files[0] + (f" and {len(files) - 1:,} more" if len(files) > 1 else "")
+
+
+def notes_of(source: Any) -> tuple[str, ...]:
+    """What is to be said of how files are read, from under what is made of them."""
+    if isinstance(source, Files):
+        return source.notes
+    inner = getattr(source, "source", None) or getattr(source, "records", None)
+    return () if inner is None else notes_of(inner)
+
+
+@dataclass(frozen=True)
+class Keyed(Streamed):
+    """Files in folders that are named by the values of columns (`lang=en`), and these columns:
+    `values` by file.
+    """
+
+    source: Source
+    keys: pa.Schema
+    values: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of the files, and those of their folders."""
+        return pa.schema([*self.source.schema, *self.keys])
+
+    @property
+    def where(self) -> str:
+        """What errors call it."""
+        return self.source.where
+
+    def parts(self) -> Sequence[Keyed]:
+        """Pieces that can be read apart."""
+        return [replace(self, source=part) for part in self.source.parts()]
+
+    def count(self, keep: Filter) -> int:
+        """See `Source`."""
+        return self.source.count(None) if keep is None else super().count(keep)
+
+    def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
+        """See `Source`. A filter may ask for any column, so all are read for it."""
+        wanted = set(columns) if keep is None else set(self.schema.names)
+        own = [name for name in self.source.schema.names if name in wanted]
+        own = own or self.source.schema.names[:1]
+        keys = [one for one in self.keys if one.name in wanted]
+        for part in self.source.parts():
+            values = self.values[part.where]
+            for batch in part.stream(own, None):
+                rows = batch.select(own)
+                for one in keys:
+                    value = pa.scalar(values.get(one.name), one.type)
+                    rows = rows.append_column(one, pa.repeat(value, rows.num_rows))
+                yield kept(rows, keep)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from pomona.records.column_types import (
     BATCH_ROWS,
     MisfitError,
     csv_column,
+    is_id,
     json_column,
     natural_type,
     plain,
@@ -42,7 +43,7 @@ from pomona.records.parsing import (
     plain_fields,
     text_rows,
 )
-from pomona.records.source import Batches, Files, Filter, kept, no_column
+from pomona.records.source import Batches, Files, Filter, kept, no_column, notes_between, one_schema
 from pomona.records.store import (
     check_regular,
     format_of,
@@ -56,6 +57,7 @@ from pomona.records.writing import json_line
 from pomona.workspace import disk_guard
 
 SAMPLE_ROWS, SAMPLE_BYTES = 10_000, 16 << 20
+FILE_ROWS, FILE_BYTES = 100, 1 << 18
 BATCH_BYTES = 4 << 20
 _REJECTED = ["file", "line", "reason", "text", "base64"]  # keys of a row in a file of rejects
 COMMAS = {"csv": ",", "tsv": "\t"}
@@ -73,6 +75,7 @@ class TextSource(Files):
     chosen: bool
     on_bad: OnBad
     lines: str | None = field(default=None, kw_only=True)
+    spelt: frozenset[str] = field(default=frozenset(), kw_only=True)  # ids with numbers as texts
 
     def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
         """See `Source`."""
@@ -126,6 +129,9 @@ class TextSource(Files):
     def _plain(self, block: bytes, names: Sequence[str]) -> pa.Table | None:
         if (fields := plain_fields(block, names, COMMAS[self.kind])) is None:
             return None
+        for name in self.schema.names:
+            if name not in names:
+                fields = fields.append_column(name, pa.nulls(fields.num_rows, pa.string()))
         try:
             return fields.select(self.schema.names).cast(self.schema)
         except pa.ArrowException:  # which row it is, is told row by row
@@ -158,8 +164,11 @@ class TextSource(Files):
         for column in self.schema:
             if column.name == self.lines:
                 continue
+            values = [row.values.get(column.name) for row in rows]
+            if column.name in self.spelt:
+                values = [str(one) if _is_whole(one) else one for one in values]
             try:
-                arrays.append(build([row.values.get(column.name) for row in rows], column.type))
+                arrays.append(build(values, column.type))
             except MisfitError as error:
                 raise MisfitError(f'column "{column.name}" {error}') from error
         if self.lines is not None:
@@ -194,18 +203,27 @@ def open_text(files: Sequence[str], columns: Any, on_bad: OnBad) -> TextSource:
     Raises:
         PomonaError: a file is empty, a named column is not there, or a CSV header is unusable.
     """
-    kind = format_of(files[0])[0]
+    kind, notes = format_of(files[0])[0], ()
     names = columns.names if isinstance(columns, pa.Schema) else columns
+    spelt = frozenset[str]()
     if isinstance(columns, pa.Schema):
         schema = plain(columns)
+    elif kind in COMMAS and names:
+        schema = pa.schema([(name, pa.string()) for name in names])
     elif kind in COMMAS:
-        header = names or csv_header(lines(files[0]), files[0], COMMAS[kind])
-        schema = pa.schema([(name, pa.string()) for name in header])
+        heads = {file: csv_header(lines(file), file, COMMAS[kind]) for file in files}
+        fields = {file: [(name, pa.string()) for name in head] for file, head in heads.items()}
+        schema, notes = one_schema({file: pa.schema(own) for file, own in fields.items()})
     else:
-        schema = _inferred(files, kind, names, on_bad)
+        values, rows = _sampled(files, kind, on_bad)
+        schema, spelt = _inferred(values, rows, names, files[0])
+        notes = _sample_notes(values, schema)
     if kind in COMMAS:
         _check_header(files[0], kind, schema.names, names is not None)
-    return TextSource(tuple(files), schema, files[0], kind, names is not None, on_bad)
+    chosen = names is not None
+    return TextSource(
+        tuple(files), schema, files[0], kind, chosen, on_bad, spelt=spelt, notes=notes
+    )
 
 
 def with_late_types(source: TextSource) -> TextSource:
@@ -324,40 +342,87 @@ def _rows_of(file: str, kind: str) -> Iterator[ParsedRow | Bad]:
     return (text_rows if kind == "txt" else jsonl_rows)(lines(file))
 
 
+def _sampled(
+    files: Sequence[str], kind: str, on_bad: OnBad
+) -> tuple[dict[str, dict[str, list[Any]]], int]:
+    """What the first rows say by file and column: of all files together SAMPLE_ROWS, or what makes
+    SAMPLE_BYTES, and of each of those that are left FILE_ROWS, or what makes FILE_BYTES. And how
+    many rows these are.
+    """
+    found: dict[str, dict[str, list[Any]]] = {}
+    rows_left, bytes_left, rows = SAMPLE_ROWS, SAMPLE_BYTES, 0
+    for file in files:
+        few = rows_left <= 0 or bytes_left <= 0
+        most, size = (FILE_ROWS, FILE_BYTES) if few else (rows_left, bytes_left)
+        values = found.setdefault(file, {})
+        for row in itertools.islice(_rows_of(file, kind), most):
+            rows_left -= 1
+            if isinstance(row, Bad):
+                on_bad(file, row)
+                continue
+            for name, value in row.values.items():
+                values.setdefault(name, []).append(value)
+            size, bytes_left, rows = size - len(row.raw), bytes_left - len(row.raw), rows + 1
+            if size <= 0:
+                break
+    return found, rows
+
+
 def _inferred(
-    files: Sequence[str], kind: str, names: Sequence[str] | None, on_bad: OnBad
-) -> pa.Schema:
+    sample: Mapping[str, Mapping[str, list[Any]]],
+    rows: int,
+    names: Sequence[str] | None,
+    first: str,
+) -> tuple[pa.Schema, frozenset[str]]:
+    """The columns of the first rows, and those of ids that are numbers in some rows and texts in
+    others.
+    """
     values: dict[str, list[Any]] = {}
-    size, count = 0, 0
-    parsed = ((file, row) for file in files for row in _rows_of(file, kind))
-    for file, row in itertools.islice(parsed, SAMPLE_ROWS):
-        if isinstance(row, Bad):
-            on_bad(file, row)
-            continue
-        for name, value in row.values.items():
-            values.setdefault(name, []).append(value)
-        count, size = count + 1, size + len(row.raw)
-        if size >= SAMPLE_BYTES:
-            break
-    if not count:
-        remedy = "check how it was written"
-        raise PomonaError("the file holds no records", where=files[0], remedy=remedy)
+    for found in sample.values():
+        for name, some in found.items():
+            values.setdefault(name, []).extend(some)
     if not values:
-        remedy = "check how it was written"
-        raise PomonaError("the records have no keys", where=files[0], remedy=remedy)
+        message = "the records have no keys" if rows else "the file holds no records"
+        raise PomonaError(message, where=first, remedy="check how it was written")
     for name in names or ():
         if name not in values:
-            raise no_column(name, values, files[0])
-    return pa.schema([(name, natural_type(values[name])) for name in names or values])
+            raise no_column(name, values, first)
+    spelt = frozenset(
+        name
+        for name, some in values.items()
+        if is_id(name) and any(map(_is_whole, some)) and any(isinstance(one, str) for one in some)
+    )
+    types = {
+        name: pa.string() if name in spelt else natural_type(values[name])
+        for name in names or values
+    }
+    return pa.schema(list(types.items())), spelt
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _sample_notes(
+    sample: Mapping[str, Mapping[str, list[Any]]], schema: pa.Schema
+) -> tuple[str, ...]:
+    """What some of several files have otherwise."""
+    if len(sample) < 2:
+        return ()
+    schemas = {
+        file: pa.schema([(name, natural_type(some)) for name, some in found.items()])
+        for file, found in sample.items()
+    }
+    return notes_between(schemas, schema)
 
 
 def _check_header(file: str, kind: str, names: Sequence[str], chosen: bool) -> None:
     head = csv_header(lines(file), file, COMMAS[kind])
     for name in names:
-        if name not in head:
+        if chosen and name not in head:
             raise no_column(name, head, file)
     extra = [name for name in head if name not in names]
     if extra and not chosen:
-        message = f'column "{extra[0]}" is not in the first file'
-        remedy = "read the files apart, or in Python name the columns to read"
+        message = f'column "{extra[0]}" was not there when the files were opened'
+        remedy = "run again once nothing writes to it"
         raise PomonaError(message, where=file, remedy=remedy)

@@ -14,7 +14,7 @@ import pyarrow.compute
 
 from pomona.errors import PomonaError, nearest
 from pomona.records.chats import ROLES, chat_texts, is_chat, joined_texts
-from pomona.records.column_types import as_text
+from pomona.records.column_types import as_text, relisted
 from pomona.records.records import Records
 from pomona.records.source import Batches, Filter, Source, Streamed, kept, no_column
 
@@ -112,6 +112,10 @@ class TextRows(Streamed):
     def parts(self) -> Sequence[TextRows]:
         """Pieces that can be read apart."""
         return [replace(self, source=part) for part in self.source.parts()]
+
+    def count(self, keep: Filter) -> int:
+        """See `Source`."""
+        return self.source.count(None) if keep is None else super().count(keep)
 
     def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
         """See `Source`. A filter may ask for any column, so all are read for it."""
@@ -276,11 +280,7 @@ def _below(values: pa.Array, name: str) -> pa.Array:
     """The field `name` of structs, or of the structs in lists."""
     if pa.types.is_struct(values.type):
         return pc.struct_field(values, name)
-    sizes = pc.list_value_length(values)
-    ends = pc.cumulative_sum(sizes.fill_null(0).cast(pa.int32()))
-    offsets = pa.concat_arrays([pa.array([0], pa.int32()), ends])
-    inner = pc.struct_field(values.flatten(), name)
-    return pa.ListArray.from_arrays(offsets, inner, mask=values.is_null())
+    return relisted(values, pc.struct_field(values.flatten(), name))
 
 
 def _no_text(name: str, schema: pa.Schema, where: str) -> PomonaError:

@@ -49,6 +49,7 @@ from pomona.records import (
     ParquetSource,
     Records,
     check_engine,
+    fitted,
     format_of,
     kept,
     locate,
@@ -79,10 +80,11 @@ class _Paged(ParquetSource):
                     store.open_input_file(path) as handle,
                     pq.ParquetFile(handle, pre_buffer=False, buffer_size=_BUFFER) as shard,
                 ):
+                    there = [name for name in names if name in shard.schema_arrow.names]
                     for batch in shard.iter_batches(
-                        _rows(shard.metadata), columns=names, use_threads=False
+                        _rows(shard.metadata), columns=there, use_threads=False
                     ):
-                        yield kept(batch.select(names).cast(schema), keep)
+                        yield kept(fitted(batch, schema, file), keep)
             except (OSError, pa.ArrowException) as error:
                 raise unreadable(file, error) from error
 
@@ -96,12 +98,14 @@ def _rows(metadata: pq.FileMetaData) -> int:
 
 def paged(records: Records) -> Records:
     """The same records; Parquet comes in small batches."""
-    source = records.source
-    return (
-        replace(records, source=_Paged(source.files, source.schema, source.first))
-        if isinstance(source, ParquetSource)
-        else records
-    )
+    return replace(records, source=_paged(records.source))
+
+
+def _paged(source: Any) -> Any:
+    if isinstance(source, ParquetSource):
+        return _Paged(source.files, source.schema, source.first, notes=source.notes)
+    inner = getattr(source, "source", None)
+    return source if inner is None else replace(source, source=_paged(inner))
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -19,7 +19,7 @@ _INTEGERS, _BYTES, _LISTS, _STRUCT = (4, 5, 6), 8, (9, 10), 12
 _FIXED_SIZES = {1: 0, 2: 0, 3: 1, 7: 8}
 
 
-def largest_pages(source: Source) -> int:
+def largest_pages(source: Source | None) -> int:
     """Bytes of the largest pages, decompressed, that are read together: one of each column. 0 for
     what is no local Parquet.
 
@@ -27,8 +27,9 @@ def largest_pages(source: Source) -> int:
     """
     from pomona.records import ParquetSource
 
-    if not isinstance(source, ParquetSource):
-        return 0
+    while not isinstance(source, ParquetSource):
+        if (source := getattr(source, "source", None)) is None:
+            return 0
     return max((_largest(file) for file in source.files if not is_remote(file)), default=0)
 
 
