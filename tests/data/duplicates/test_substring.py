@@ -361,7 +361,7 @@ def test_errors_name_what_was_wrong_and_leave_nothing(tmp_path: Path) -> None:
         with pytest.raises(PomonaError, match=message):
             dedup_substring(inputs, out, **options)
     with pytest.raises(PomonaError, match="not a table Pomona can name the format of"):
-        dedup_substring(good, tmp_path / "out.txt")
+        dedup_substring(good, tmp_path / "out.docx")
     assert sorted(tmp_path.iterdir()) == before
 
 
