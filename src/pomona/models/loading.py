@@ -59,8 +59,8 @@ def load(
             trained for, at most 8192, when left out.
         concurrency: Requests under way at once at a server, and answers decoded at once by
             llama.cpp.
-        api_key: For servers; the environment's POMONA_API_KEY, or for api.openai.com
-            OPENAI_API_KEY, when left out.
+        api_key: For servers; the environment's POMONA_API_KEY_HOST (POMONA_API_KEY_LOCALHOST_8001),
+            for api.openai.com OPENAI_API_KEY, or POMONA_API_KEY, when left out.
         rate: Requests and tokens a minute, for servers.
         timeout: Seconds without a sign of life from a server.
         price: Money for a million prompt tokens and a million answer tokens, such as 0.15,0.60.

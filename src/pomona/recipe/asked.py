@@ -27,7 +27,7 @@ Price = Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=2, max_l
 
 class AskedModel(StrictModel):
     """A model and how it is asked. A key for its server comes from the environment,
-    POMONA_API_KEY.
+    POMONA_API_KEY_HOST or POMONA_API_KEY.
     """
 
     uri: Text | None = None

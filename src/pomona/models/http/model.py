@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-import os
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
@@ -44,6 +43,7 @@ from pomona.models.http.client import (
     malformed,
     usage_of,
 )
+from pomona.models.http.dialect import Dialect, key_for
 from pomona.models.model import Ability, CostModel, Model
 from pomona.models.request import (
     BatchTerms,
@@ -56,7 +56,6 @@ from pomona.models.request import (
     check,
 )
 
-_OPENAI = "api.openai.com"
 _LASTING = ("id", "root", "parent", "owned_by", "max_model_len", "meta")
 
 
@@ -100,17 +99,18 @@ class HttpModel(Model):
             raise PomonaError(
                 "a user name or password in the address",
                 where=url.host,
-                remedy="set POMONA_API_KEY instead",
+                remedy="set POMONA_API_KEY_HOST instead, with the name of the host",
             )
         self.uri, self.chat = uri, chat
         self.name, self.identity = name, f"http:{base.rstrip('/')}#{name}"
         self.client = HttpClient(
             base.rstrip("/") + "/",
-            key=api_key or _key_for(url.host),
+            key=api_key or key_for(base),
             timeout=timeout,
             connections=concurrency,
         )
         self._limits = RequestLimits(concurrency, rate)
+        self._dialect = Dialect(uri)
         self.policy = policy or RetryPolicy()
         self._costs = CostModel(price=price)
         self.counter = TokenCounter(tokenizer)
@@ -245,7 +245,8 @@ class HttpModel(Model):
         path, body = body_of(request, self.name, temperature, indices)
         started = time.monotonic()
         read = partial(choices_of, options=request.options, where=self.identity)
-        answer, several = await self._post(path, body, _estimate(request, len(indices)), read)
+        tokens = _estimate(request, len(indices))
+        answer, several = await self._post(path, body, tokens, read, own=request.extra)
         seconds = time.monotonic() - started
         choices = (await asyncio.to_thread(held, several, request))[: len(indices)]
         if not choices:
@@ -291,7 +292,7 @@ class HttpModel(Model):
         started, choices, usage = time.monotonic(), [UpstreamChoice() for _ in indices], None
         async with (
             self._limits.turn(_estimate(request, len(indices))) as turn,
-            aclosing(self.client.events(path, body)) as events,
+            aclosing(self._events(path, body, request.extra)) as events,
         ):
             async for event in events:
                 usage = event.get("usage") or usage
@@ -328,6 +329,7 @@ class HttpModel(Model):
         body: dict[str, Any],
         tokens: int,
         read: Callable[[dict[str, Any]], list[UpstreamChoice]] | None = None,
+        own: Collection[str] = (),
     ) -> tuple[dict[str, Any], list[UpstreamChoice]]:
         """The answer, and the choices that `read` finds in it."""
 
@@ -335,7 +337,7 @@ class HttpModel(Model):
             """One try, within the limits of the server."""
             async with self._limits.turn(tokens) as turn:
                 try:
-                    answer = await self.client.post(path, body)
+                    answer = await self._answered(path, body, own)
                     if read is not None and not answer.get("choices"):
                         raise TransientError("the answer has no choices")
                     choices = [] if read is None else read(answer)
@@ -347,6 +349,33 @@ class HttpModel(Model):
                 return answer, choices
 
         return await retrying(once, self.policy, where=self.identity, key=str(next(self._asked)))
+
+    async def _answered(
+        self, path: str, body: dict[str, Any], own: Collection[str]
+    ) -> dict[str, Any]:
+        """The answer to a body, said as the server takes it."""
+        while True:
+            sent = self._dialect.said(body)
+            try:
+                return await self.client.post(path, sent)
+            except ModelError as refused:
+                if not self._dialect.learns(refused, sent, own):
+                    raise
+
+    async def _events(
+        self, path: str, body: dict[str, Any], own: Collection[str]
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """The events of the streamed answer to a body, said as the server takes it."""
+        while True:
+            sent = self._dialect.said(body)
+            try:
+                async with aclosing(self.client.events(path, sent)) as events:
+                    async for event in events:
+                        yield event
+                return
+            except ModelError as refused:  # before the first event, if at all
+                if not self._dialect.learns(refused, sent, own):
+                    raise
 
     def _hold(self, failure: TransientError) -> None:
         if failure.status == 429 and failure.retry_after:
@@ -410,12 +439,3 @@ def _groups(samples: Sequence[Draw]) -> dict[float, list[int]]:
 def _estimate(request: Request, n: int) -> int:
     """Tokens a request may take, before anybody counted them."""
     return TokenCounter.guess(request) + n * request.max_tokens
-
-
-def _key_for(host: str) -> str | None:
-    """The API key for a server: POMONA_API_KEY, or OPENAI_API_KEY for OpenAI's own."""
-    return (
-        os.environ.get("POMONA_API_KEY")
-        or (os.environ.get("OPENAI_API_KEY") if host == _OPENAI else None)
-        or None
-    )

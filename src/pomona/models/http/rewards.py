@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -13,6 +12,7 @@ from pomona.errors import PomonaError
 from pomona.models.concurrency import RetryPolicy, retrying
 from pomona.models.http.choices import TokenCounter
 from pomona.models.http.client import HttpClient, Place, Section, checked, malformed, usage_of
+from pomona.models.http.dialect import key_for
 from pomona.models.request import ModelError, Request
 
 _POOLED = ("classify", "pooling")
@@ -94,7 +94,7 @@ class RewardModel:
     answer, to which the server puts its chat template, or with `whole`, a template with {prompt}
     and {answer}, all answers as texts (which SGLang's /classify wants). Any other gets
     `{"prompt": …, "answers": […]}` and answers `{"scores": […]}`.
-    POMONA_API_KEY is sent where it is set. Belongs to one event loop. Raises PomonaError when the
+    Its key is that of `pomona.models.load`. Belongs to one event loop. Raises PomonaError when the
     address names no path.
     """
 
@@ -116,7 +116,7 @@ class RewardModel:
             remedy = "write http://HOST/PATH of the reward model"
             raise PomonaError("names no path", where=address, remedy=remedy)
         self._policy = policy or RetryPolicy()
-        key = os.environ.get("POMONA_API_KEY") or None
+        key = key_for(base)
         self._client = HttpClient(base + "/", key=key, timeout=timeout, connections=concurrency)
 
     @property

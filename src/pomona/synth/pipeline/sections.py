@@ -77,7 +77,7 @@ class Teacher(StrictModel):
 
 class ModelTeacher(Teacher):
     """A model: a URI such as ui-m, hf:PATH, gguf:PATH or http://HOST/v1#NAME. A key for its server
-    comes from the environment, POMONA_API_KEY.
+    comes from the environment, POMONA_API_KEY_HOST or POMONA_API_KEY.
     """
 
     model: Text
