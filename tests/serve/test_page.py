@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from pomona.models import Model
+
 from .conftest import House, Open, Upstream
 
 HOSTILE = (
@@ -79,6 +81,32 @@ def test_a_failure_is_told_in_the_page(browser: Any, house: House, upstream: Ups
     browser.run("document.getElementById('go').click()")
     _wait(browser, "document.body.dataset.state == 'done'")
     assert "no such luck" in browser.run("document.getElementById('said').textContent")
+
+
+def test_an_example_fits_the_model_and_feedback_is_offered_where_it_is_kept(
+    browser: Any, upstream: Upstream, open_house: Open, tiny: Model
+) -> None:
+    house = open_house({"fake": upstream.model(), "tiny": tiny})
+    upstream.acts = [{"texts": ["one", "two", "one", "one"]}] * 2
+    browser.call("Page.navigate", url=house.url + "/")
+    _wait(browser, "document.documentElement.dataset.ready == 'yes'")
+    prompt = "document.getElementById('prompt').value"
+
+    def choose(model: str) -> str:
+        browser.run(
+            f"document.getElementById('model').value = '{model}';"
+            "document.getElementById('model').dispatchEvent(new Event('change'))"
+        )
+        return browser.run(prompt)
+
+    assert browser.run(prompt) == "Why does fruit ripen faster beside a banana?"
+    assert choose("tiny") == "<|de|>Save the page<|to|>"
+    browser.run(f"{prompt} = 'My own.'")
+    assert choose("fake") == "My own."
+    browser.run("document.getElementById('go').click()")
+    _wait(browser, "document.body.dataset.state == 'done'")
+    assert browser.run("document.querySelectorAll('#candidates li').length") == 5
+    assert browser.run("document.querySelectorAll('#candidates button').length") == 0
 
 
 def _wait(browser: Any, script: str) -> None:

@@ -32,7 +32,7 @@ class Wrapper(Model):
     def __init__(self, model: Model) -> None:
         self.model = model
         self.name, self.identity, self.abilities = model.name, model.identity, model.abilities
-        self.local = model.local
+        self.local, self.chat_template = model.local, model.chat_template
 
     async def logprobs(
         self, request: Request, completions: Sequence[str], *, end: bool = False

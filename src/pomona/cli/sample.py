@@ -185,7 +185,12 @@ serve = Command(
     Options(
         positional=0,
         hidden="format",
-        kinds={"model": list[str], "markers_from": list[str], "threads": int},
+        kinds={
+            "model": list[str],
+            "markers_from": list[str],
+            "cors": list[str],
+            "threads": int,
+        },
         groups={_BEFORE: "lookup examples neighbours"},
         made={
             "contexts": Made(CONTEXTS, SEEN),

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pomona.models.llama_logits import LlamaLogits as LlamaLogits
     from pomona.models.loading import load as load
     from pomona.models.locating import (
+        SMOLLM2 as SMOLLM2,
         CatalogueEntry as CatalogueEntry,
         catalogue as catalogue,
         folder_of as folder_of,
@@ -81,8 +82,8 @@ __getattr__, __dir__ = lazily(
         "scoring_flops training_flops",
         "llama_logits": "LlamaLogits",
         "loading": "load",
-        "locating": "CatalogueEntry catalogue folder_of gguf_header locate names present pull "
-        "resolve smollm2_path",
+        "locating": "SMOLLM2 CatalogueEntry catalogue folder_of gguf_header locate names present "
+        "pull resolve smollm2_path",
         "model": "HAVE Ability Model able",
         "request": "Ask BatchTerms Draw Finish Message ModelError Reply ReplyPiece Request Sample "
         "Spent Steer Token prompt_tokens",

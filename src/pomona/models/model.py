@@ -63,6 +63,7 @@ class Model:
     identity: str
     abilities: frozenset[Ability]
     chat: bool = False
+    chat_template: bool = True  # without one the last user message is the prompt
     local: bool = False
 
     async def reply(self, request: Request, samples: Sequence[Draw]) -> list[Reply]:

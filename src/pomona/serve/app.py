@@ -16,6 +16,8 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
@@ -27,6 +29,7 @@ from pomona.models import Model, load
 from pomona.pages import Page, render
 from pomona.sample.context import Feedback
 from pomona.serve import routes
+from pomona.serve.access import AccessLog
 from pomona.serve.call import FEEDBACK, MEMORY, AppState, Call, Endpoint
 from pomona.serve.metrics import Gate
 from pomona.serve.served import ServedModels
@@ -89,19 +92,40 @@ def application(models: Mapping[str, Model], settings: ServeSettings | None = No
     memory = None if settings.feedback is None else Feedback(settings.feedback)
     served = ServedModels(models, settings.markers)
     gates = {name: Gate(settings.queue) for name in (*served.names, FEEDBACK, MEMORY)}
-    state = AppState(settings, served, gates, feedback=memory)
+    log = None if settings.access_log is None else AccessLog(settings.access_log)
+    state = AppState(settings, served, gates, feedback=memory, log=log)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
         closing = (model.close() for model in state.models.models)
         await asyncio.gather(*closing, return_exceptions=True)
-        for file in (memory, settings.memory and settings.memory.kept):
+        for file in (memory, settings.memory and settings.memory.kept, log):
             if file is not None:
                 await asyncio.to_thread(file.close)
 
     handlers: Mapping[Any, Any] = {HTTPException: _refused}
-    return Starlette(routes=_routes(state), exception_handlers=handlers, lifespan=lifespan)
+    return Starlette(
+        routes=_routes(state),
+        exception_handlers=handlers,
+        lifespan=lifespan,
+        middleware=_cors(settings.cors),
+    )
+
+
+def _cors(origins: Sequence[str]) -> list[Middleware]:
+    """What lets pages of these origins ask, from a browser."""
+    if not origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=list(origins),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["x-request-id", "retry-after"],
+        )
+    ]
 
 
 def run(models: Mapping[str, Model], settings: ServeSettings, bound: socket.socket) -> None:

@@ -19,7 +19,8 @@ from typing import Any, TypeVar
 from pomona.answers import BudgetSpent
 from pomona.db import FileHeld
 from pomona.errors import PomonaError
-from pomona.models import UNSUPPORTED, ModelError
+from pomona.models import UNSUPPORTED, ModelError, Spent
+from pomona.serve.access import AccessLog
 from pomona.serve.metrics import Gate, Metrics
 from pomona.serve.served import ServedModel, ServedModels
 from pomona.serve.settings import ServeSettings
@@ -57,6 +58,7 @@ class AppState:
     gates: Mapping[str, Gate]
     metrics: Metrics = field(default_factory=Metrics)
     feedback: Any = None
+    log: AccessLog | None = None
     bodies: Bodies = field(init=False)
 
     def __post_init__(self) -> None:
@@ -79,6 +81,32 @@ class Call:
         self._entered: float | None = None
         self._gate: Gate | None = None
         self._tenant = ""
+        self._spent: Spent | None = None
+
+    def paid(self, model: str, spent: Spent) -> None:
+        """Count what its answer cost."""
+        self._spent = spent
+        self.state.metrics.paid(model, spent)
+
+    def done(self, route: str, seconds: float) -> None:
+        """Count it, and write its line of the access log."""
+        status, spent = self.status or GONE, self._spent
+        self.state.metrics.done(route, self.model, status, seconds)
+        if self.state.log is not None:
+            self.state.log.add(
+                {
+                    "id": self.id,
+                    "client": (self.scope.get("client") or [None])[0],
+                    "tenant": self._tenant or None,
+                    "method": self.scope["method"],
+                    "route": route,
+                    "model": self.model or None,
+                    "status": status,
+                    "seconds": round(seconds, 4),
+                    "prompt_tokens": None if spent is None else spent.prompt_tokens,
+                    "completion_tokens": None if spent is None else spent.completion_tokens,
+                }
+            )
 
     def enter(self, name: str) -> None:
         """Take a place in the queue of a model, once the body is there: who sends slowly keeps
@@ -251,8 +279,7 @@ class Endpoint:
         finally:
             call.leave()
             if self.key:
-                seconds = time.monotonic() - started
-                self.state.metrics.done(self.route, call.model, call.status or GONE, seconds)
+                call.done(self.route, time.monotonic() - started)
 
 
 async def _refuse(call: Call, error: Exception) -> None:

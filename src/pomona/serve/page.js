@@ -1,5 +1,5 @@
 const get = id => document.getElementById(id);
-let stop = null, timer = null, asked = "", markers = {};
+let stop = null, timer = null, asked = "", markers = {}, examples = {}, feedback = false;
 
 function say(words, bad = false) {
   get("said").textContent = words;
@@ -83,7 +83,7 @@ function showPool(pomona) {
       facts.append(make("span", `score ${one.score.toPrecision(4)}`), meter);
     }
     facts.append(make("span", `temperature ${large(one.temperature)}`), make("span", `${one.spent.completion_tokens} tokens`));
-    if (!chosen) {
+    if (!chosen && feedback) {
       const better = make("button", "This is better", "small");
       better.type = "button";
       better.addEventListener("click", () => prefer(pomona, one, better));
@@ -94,6 +94,12 @@ function showPool(pomona) {
     row.append(facts, text);
     return row;
   }));
+}
+
+// What the user wrote stays.
+function showExample() {
+  const prompt = get("prompt");
+  if (!prompt.value.trim() || Object.values(examples).includes(prompt.value)) prompt.value = examples[get("model").value] ?? "";
 }
 
 // A control for each marker of the model. Empty means that the model infers it, which the control then shows.
@@ -200,7 +206,10 @@ get("form").addEventListener("submit", async event => {
 });
 get("stop").addEventListener("click", () => stop?.abort());
 get("again").addEventListener("click", () => get("form").requestSubmit());
-get("model").addEventListener("change", showChips);
+get("model").addEventListener("change", () => {
+  showExample();
+  showChips();
+});
 get("key").addEventListener("change", list);
 get("prompt").addEventListener("keydown", event => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) get("form").requestSubmit();
@@ -208,7 +217,9 @@ get("prompt").addEventListener("keydown", event => {
 
 async function list() {
   try {
-    const {data} = await (await ask("/v1/models")).json(), ids = data.map(one => one.id);
+    const listed = await (await ask("/v1/models")).json(), data = listed.data, ids = data.map(one => one.id);
+    feedback = listed.feedback;
+    examples = Object.fromEntries(data.map(one => [one.id, one.example]));
     markers = Object.fromEntries(data.map(one => [one.id, one.markers]));
     const models = ids.filter(id => ids.some(other => other.startsWith(`${id}@`) && !other.slice(id.length + 1).includes("@")));
     const named = ids.filter(id => id.startsWith(`${models[0]}@`) && !models.includes(id)).map(id => id.slice(models[0].length + 1));
@@ -216,6 +227,7 @@ async function list() {
     get("model").replaceChildren(...models.map(name => new Option(name)));
     get("strategy").replaceChildren(new Option("none: one sample", ""), ...strategies.map(name => new Option(name)));
     if (strategies.includes("hedged5-mbr")) get("strategy").value = "hedged5-mbr";
+    showExample();
     showChips();
     say("");
     document.documentElement.dataset.ready = "yes";

@@ -79,7 +79,7 @@ async def embed(call: Call) -> None:
         )
     call.enter(served.name)
     floats, spent = await call.while_here(served.model.vectors(texts))
-    call.state.metrics.paid(served.name, spent)
+    call.paid(served.name, spent)
     vectors = np.asarray(floats, "<f4")
     if dimensions is not None and dimensions != vectors.shape[1]:
         raise bad("dimensions", f"is {dimensions}; the model's vectors have {vectors.shape[1]}")
@@ -90,7 +90,8 @@ async def embed(call: Call) -> None:
 
 async def models(call: Call) -> None:
     """GET /v1/models."""
-    await call.reply({"object": "list", "data": call.state.models.list()})
+    listed = {"object": "list", "data": call.state.models.list()}
+    await call.reply({**listed, "feedback": call.state.feedback is not None})
 
 
 async def model(call: Call) -> None:
@@ -254,7 +255,7 @@ async def _generate(
         await send_events(call, _events(call, parsed, shape, levers), failed)
         return
     answers = await call.while_here(outcome(parsed, levers))
-    call.state.metrics.paid(parsed.served.name, answers.spent)
+    call.paid(parsed.served.name, answers.spent)
     await call.reply(shape.whole(answers))
 
 
@@ -321,6 +322,6 @@ async def _events(
     async with aclosing(source):
         async for item in source:
             if isinstance(item, Outcome):
-                call.state.metrics.paid(parsed.served.name, item.spent)
+                call.paid(parsed.served.name, item.spent)
             if events := b"".join(map(event, shape.of(item))):
                 yield events

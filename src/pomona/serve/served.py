@@ -10,7 +10,7 @@ from typing import Any
 
 from pomona.errors import PomonaError, nearest
 from pomona.markers import Trained
-from pomona.models import Model
+from pomona.models import SMOLLM2, Model, catalogue
 from pomona.sample import NAMED, Strategy, parse_strategy
 from pomona.web import ApiError
 
@@ -20,13 +20,14 @@ _LONGEST = 200
 @dataclass(frozen=True)
 class ServedModel:
     """A model under its name. `remote` says that a server answers, which may know parameters we do
-    not; `trained` is None where it was not trained with markers.
+    not; `example` is a prompt that fits it, `trained` None where it was not trained with markers.
     """
 
     name: str
     model: Model
     fingerprint: str
     remote: bool
+    example: str
     trained: Trained | None = None
     strategy: Strategy | None = None
 
@@ -101,7 +102,7 @@ class ServedModels:
         trained = self.find(name).trained
         markers = {} if trained is None else {"markers": _markers(trained)}
         own = {"id": name, "object": "model", "created": self._created, "owned_by": "pomona"}
-        return own | markers
+        return own | {"example": self.find(name).example} | markers
 
 
 def read_strategy(given: str | Mapping[str, Any], param: str) -> Strategy:
@@ -112,6 +113,14 @@ def read_strategy(given: str | Mapping[str, Any], param: str) -> Strategy:
         return parse_strategy(given)
     except PomonaError as error:
         raise ApiError(400, str(error)[:1000], param=param, code="unknown_strategy") from error
+
+
+def _example(model: Model) -> str:
+    """A prompt that fits the model: the catalogue's, else a question, or a text to go on with where
+    there is no chat template.
+    """
+    known = {one.name: one.example for one in catalogue()}
+    return known.get(model.name) or (known[SMOLLM2] if model.chat_template else "Once upon a time")
 
 
 def _markers(trained: Trained) -> dict[str, Any]:
@@ -131,4 +140,4 @@ def _markers(trained: Trained) -> dict[str, Any]:
 def _served(name: str, model: Model, trained: Trained | None) -> ServedModel:
     fingerprint = "fp_" + hashlib.sha256(model.identity.encode()).hexdigest()[:10]
     remote = model.identity.startswith(("http:", "https:"))
-    return ServedModel(name, model, fingerprint, remote, trained)
+    return ServedModel(name, model, fingerprint, remote, _example(model), trained)

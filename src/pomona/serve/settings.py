@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pomona.memory import RowMemory
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMG]i?)?B?", re.IGNORECASE)
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[\w.-]+)(:\d{1,5})?", re.ASCII)
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
 _SHORTEST_KEY = 16
 
@@ -39,6 +40,8 @@ class ServeSettings:
         many are shown or are candidates. Of several keys each adds rows of its own.
     markers: what models were trained with, by the names clients use.
     keep_alive: seconds of silence after which a stream says that it is alive.
+    cors: origins whose pages may ask, as https://my.page; "*" for all, which needs keys.
+    access_log: the file with a line for each request, "-" for stderr.
     """
 
     keys: tuple[str, ...] = ()
@@ -53,8 +56,12 @@ class ServeSettings:
     lookup: float = 0.6
     examples: int = 2
     neighbours: int = 5
+    cors: tuple[str, ...] = ()
+    access_log: str | Path | None = None
 
     def __post_init__(self) -> None:
+        for origin in self.cors:
+            _check_origin(origin, self.keys)
         positive(self, "serve", "max_body", "timeout", "queue", "keep_alive")
 
     def tenant(self, given: str) -> str | None:
@@ -68,6 +75,18 @@ class ServeSettings:
         if not sum(hmac.compare_digest(key, digest) for key in known):
             return None
         return hashlib.sha256(b"users of " + digest).hexdigest()[:12] if len(self.keys) > 1 else ""
+
+
+def _check_origin(origin: str, keys: Sequence[str]) -> None:
+    """A PomonaError for what is no origin, and for all of them without a key."""
+    if origin == "*" and not keys:
+        message = "every page in the browser could ask, and there is no API key"
+        raise PomonaError(
+            message, where="--cors", remedy="name the origins, or give --api-key-file"
+        )
+    if origin != "*" and not _ORIGIN.fullmatch(origin):
+        remedy = "write scheme, host and port alone, as https://my.page or http://localhost:3000"
+        raise PomonaError(f'"{origin}" is no origin', where="--cors", remedy=remedy)
 
 
 def check_host(host: str, settings: ServeSettings) -> None:

@@ -58,6 +58,8 @@ def serve(
     lookup: float = 0.6,
     examples: int = 2,
     neighbours: int = 5,
+    cors: Sequence[str] = (),
+    access_log: str | Path | None = None,
 ) -> Server:
     """Serve models and sampling strategies behind the OpenAI API, with a page to try them on.
 
@@ -90,6 +92,10 @@ def serve(
         examples: context "examples": so many of the nearest rows are shown.
         neighbours: context "neighbours": so many rows' answers are candidates, and evidence, for
             mbr.
+        cors: Origin whose pages may ask from a browser, as https://my.page; "*" for all, which
+            needs API keys. Give it once for each.
+        access_log: File that gets a line of JSON for each request, behind what it has; "-" for
+            stderr. It holds no text and no key.
 
     Raises:
         PomonaError: a model cannot be opened, the address is taken or open to others without a
@@ -113,6 +119,8 @@ def serve(
         lookup=lookup,
         examples=examples,
         neighbours=neighbours,
+        cors=tuple(cors),
+        access_log=access_log,
     )
     check_host(host, settings)
     bound = listening(host, port)

@@ -74,6 +74,7 @@ class TorchModel(NativeModel):
         self._folder, self._threads = folder, threads
         self._dtype = str(settings.get("dtype") or self.network.dtype).removeprefix("torch.")
         self._template = Template(self.codec)
+        self.chat_template = self._template.chat
         tools: frozenset[Ability] = frozenset({"tools"} if self._template.tools else ())
         schema: frozenset[Ability] = frozenset({"schema"} if constrains(self.codec) else ())
         self.abilities = _ABILITIES | tools | schema
