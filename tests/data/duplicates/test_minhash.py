@@ -334,3 +334,36 @@ def test_against_removes_only_what_is_there_itself(tmp_path: Path) -> None:
     assert evidence["removed_id"].to_pylist() == ["copy", "near", "again"]
     assert set(evidence["kept_in"].to_pylist()) == {"against"}
     assert evidence["jaccard"][0].as_py() == pytest.approx(jaccard(chain[1], chain[2]))
+
+
+@pytest.mark.parametrize("method", ["exact", "minhash"])
+def test_keep_none_removes_all_that_have_a_duplicate(tmp_path: Path, method: str) -> None:
+    texts = [
+        *planted(20, 60, 4),
+        "one alone here of its own",
+        *planted(20, 60, 4)[:6:2],
+        "held elsewhere",
+    ]
+    options = {} if method == "exact" else {"threshold": 0.6, **SURE}
+    first, _, _ = run(texts, tmp_path, method=method, **options)
+    rows, pairs, card = run(texts, tmp_path, method=method, keep="none", **options)
+    close = [
+        {
+            b
+            for b, two in enumerate(texts)
+            if a != b and (one == two if method == "exact" else jaccard(one, two) >= 0.6)
+        }
+        for a, one in enumerate(texts)
+    ]
+    assert rows == [row for row, others in enumerate(close) if not others]
+    assert set(rows) < set(first) and len(pairs) == len(texts) - len(rows) == sum(
+        card.removed.values()
+    )
+    assert pairs["kept"].null_count == pairs["kept_in"].null_count == len(pairs)
+    for row in pairs.to_pylist():
+        assert row["row_b"] in close[row["removed"]] and row["jaccard"] >= 0.6
+        assert (row["reason"] == "exact") == (row["jaccard"] == 1)
+    other = pa.table({"text": ["held elsewhere"]})
+    rows, pairs, card = run(texts, tmp_path, method=method, keep="none", against=other, **options)
+    assert len(texts) - 1 not in rows and card.removed["against"] == 1
+    assert pairs["kept_in"].to_pylist()[-1] == "against"

@@ -61,8 +61,8 @@ from pomona.errors import PomonaError, ResourceError
             {"text": ["a"]},
             {"keep": "last"},
             (
-                'keep: "last" says nothing about which document to keep — first, longest or '
-                "best:COLUMN"
+                'keep: "last" says nothing about which document to keep — first, longest, '
+                "best:COLUMN or none"
             ),
         ),
         ({"text": ["a"]}, {"n_bands": 0}, "n_bands: 0 is less than 1 — give 1 or more"),

@@ -56,8 +56,9 @@ KEPT, EXACT, NEAR, AGAINST, TARGET = range(5)
 @dataclass(frozen=True)
 class Verdict:
     """For each of the rows of other data and, from `old` on, of the inputs: reason (an index of
-    REASONS), the row kept in its place, the row it was compared with (both -1 where there is none),
-    and their Jaccard similarity. `components` are those of all rows.
+    REASONS), the row kept in its place, the row it was compared with (both -1 where there is none:
+    no duplicate is kept, or there is no pair), and their Jaccard similarity. `components` are
+    those of all rows.
     """
 
     old: int
@@ -101,9 +102,25 @@ def judge(
         prints[gone] == prints[via[gone]]
     ).all(axis=1)
     verdict.reason[gone] = np.where(same, EXACT, NEAR)
+    if options.keep == "none":
+        _drop_kept(verdict, gone, prints)
     _to_size(verdict, signed, options, old)
     counts = joined(crossing, pairs).counts if crossing else pairs.counts
     return replace(verdict, components=components, counts=counts)
+
+
+def _drop_kept(verdict: Verdict, gone: NDArray[np.bool_], prints: NDArray[np.uint64]) -> None:
+    """Let those go, too, for which others of their component went; each by the first of these that
+    it was compared with.
+    """
+    rows = np.flatnonzero(gone)
+    beside = rows[verdict.via[rows] == verdict.kept[rows]]
+    stayed, first = np.unique(verdict.kept[beside], return_index=True)
+    other = beside[first]
+    verdict.via[stayed], verdict.jaccard[stayed] = other, verdict.jaccard[other]
+    same = (prints[stayed] == prints[other]).all(axis=1)
+    verdict.reason[stayed] = np.where(same, EXACT, NEAR)
+    verdict.kept[gone] = -1
 
 
 def _blank(rows: int, old: int) -> Verdict:
@@ -143,7 +160,7 @@ def _components(rows: int, pairs: Pairs, known: Ints | None) -> Ints:
 
 def _worth(signed: Signed, options: DedupOptions) -> NDArray[np.float64]:
     """The greater, the sooner a row is kept; ties go to the first."""
-    if options.keep == "first":
+    if options.keep in ("first", "none"):
         return np.zeros(len(signed))
     return (
         signed.column("facts")[:, 0].astype(np.float64)
@@ -161,7 +178,7 @@ def _keepers(
     indexed: bool,
 ) -> Ints:
     """The row that stays for every row: of an index its first row, else the worthiest."""
-    if indexed or options.keep == "first":
+    if indexed or options.keep in ("first", "none"):
         return components
     rows = np.flatnonzero(alive)
     order = rows[np.lexsort((rows, -_worth(signed, options)[rows], components[rows]))]
@@ -203,10 +220,10 @@ def evidence(records: Records, other: Records | None, verdict: Verdict, place: s
     old = verdict.old
     gone = np.flatnonzero(verdict.reason != KEPT)
     stays, via = verdict.kept[gone], verdict.via[gone]
-    ids = _ids(records, np.concatenate([gone, stays]) - old)
+    ids = ids_of(records, np.concatenate([gone, stays]) - old)
     own, kept_ids = ids[: len(gone)], ids[len(gone) :]
     if other is not None:
-        there = _ids(other, np.where(stays < old, stays, -1))
+        there = ids_of(other, np.where(stays < old, stays, -1))
         kept_ids = pc.call_function("coalesce", [as_text(kept_ids), as_text(there)])
     jaccard = pa.array(verdict.jaccard[gone], mask=np.isnan(verdict.jaccard[gone]))
     columns = {
@@ -242,7 +259,7 @@ def _places(rows: Ints, old: int, place: str) -> pa.Array:
     return pa.array(np.where(rows >= old, "inputs", place).tolist(), pa.string(), mask=rows < 0)
 
 
-def _ids(records: Records, rows: Ints) -> pa.Array:
+def ids_of(records: Records, rows: Ints) -> pa.Array:
     """The column `id` of these rows; null where a row is negative or there is no such column."""
     if "id" not in records.column_names:
         return pa.nulls(len(rows), pa.string())

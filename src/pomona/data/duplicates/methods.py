@@ -28,10 +28,12 @@ def dedup(
     n_bands: int | None = None,
     rows_per_band: int | None = None,
     shingle: Shingle = "auto",
-    shingle_size: int = 5,
+    shingle_size: int | None = None,
     edit_similarity: float | None = None,
     target_size: int | None = None,
     against: Inputs | None = None,
+    inside: bool = False,
+    against_column: str | None = None,
     pairs: str | Path | None = None,
     index: str | Path | None = None,
     work: str | Path | None = None,
@@ -57,11 +59,13 @@ def dedup(
     `dedup_substring` and `dedup_semantic`.
 
     `keep` says which document of a group stays: the first (the default), the longest in characters,
-    or that with the greatest value in a column (`best:COLUMN`). `target_size` then cuts to that
-    many rows in the same order of preference. `against` removes first what has a
-    duplicate there. `index` is a folder that remembers all documents ever given with it: a new
-    document stays if it is the first of its group among all of them, as in one run over all
-    batches; the index grows when `out` is written. `pairs` is where the evidence goes (default
+    that with the greatest value in a column (`best:COLUMN`), or none. `target_size` then cuts to
+    that many rows in the same order of preference. `against` removes first what has a duplicate
+    there. With `inside` nothing else is done, and what is removed are rows that hold `shingle_size`
+    (13) words in a row of a text there, without punctuation, or with `threshold` that share of the
+    text's runs (`dedup_inside`). `index` is a folder that remembers all documents ever given with
+    it: a new document stays if it is the first of its group among all of them, as in one run over
+    all batches; the index grows when `out` is written. `pairs` is where the evidence goes (default
     `OUT.pairs.parquet`). After a kill the same call continues from `work` (default beside `out`; on
     Ray it must be a folder that all machines share) and gives the identical result, whatever the
     engine and chunks. One job is one file, or about 64 MiB of a larger Parquet or JSONL file.
@@ -77,12 +81,14 @@ def dedup(
         n_bands: Bands of the signature; from the threshold when left out.
         rows_per_band: Hashes in a band.
         shingle: Word or character shingles; auto decides for each document by its script.
-        shingle_size: Words or characters in a shingle (5).
-        keep: Which one stays. minhash, exact: first, longest or best:COLUMN. substring:
+        shingle_size: Words or characters in a shingle (5; with inside 13).
+        keep: Which one stays. minhash, exact: first, longest, best:COLUMN or none. substring:
             none or first. semantic: far, near or first.
         target_size: Then cut to this many rows.
         edit_similarity: Pairs must also have this edit similarity on tokens.
         against: Also remove what has a duplicate in these inputs.
+        against_column: With inside, the text of an item, where it is called otherwise.
+        inside: Only remove what holds a run of words of these inputs: a benchmark's items.
         pairs: File of the evidence; OUT.pairs.parquet when left out.
         index: Folder that remembers documents between runs.
         work: Folder of what a killed run continues from; beside OUT when left out.
@@ -103,6 +109,9 @@ def dedup(
         for name, value in locals().items()
         if name not in ("inputs", "out", "method", "others")
     }
+    if inside and method != "minhash":
+        remedy = "leave out the method"
+        raise PomonaError(f"inside does not go with {method}", where="dedup", remedy=remedy)
     if method in ("substring", "semantic"):
         return _other(method, inputs, out, given, others)
     if others:
@@ -112,6 +121,11 @@ def dedup(
             remedy=nearest(next(iter(others)), given),
         )
     check_engine(engine)
+    if inside:
+        return _inside(inputs, out, given)
+    if against_column is not None:
+        remedy = "leave it out, or rename the column"
+        raise PomonaError("goes with inside", where="against_column", remedy=remedy)
     threshold, keep = 0.8 if threshold is None else threshold, keep or "first"
     options = options_of(
         method,
@@ -120,7 +134,7 @@ def dedup(
         n_bands,
         rows_per_band,
         shingle,
-        shingle_size,
+        5 if shingle_size is None else shingle_size,
         edit_similarity,
         keep,
         target_size,
@@ -138,6 +152,26 @@ def dedup(
         dry_run=dry_run,
         progress=progress,
     )
+
+
+def _inside(inputs: Inputs, out: str | Path, given: dict[str, Any]) -> Card:
+    from pomona.data.duplicates.inside import dedup_inside
+
+    if given["against"] is None:
+        remedy = "give against: the benchmark"
+        raise PomonaError("means nothing without against", where="inside", remedy=remedy)
+    taken = signature(dedup_inside).parameters
+    defaults = signature(dedup).parameters
+    wanted = {
+        name: value
+        for name, value in given.items()
+        if name != "inside" and value is not defaults[name].default
+    }
+    for name in wanted:
+        if name not in taken:
+            message = f"inside has no option {name}: rows are not compared with each other"
+            raise PomonaError(message, where="dedup", remedy="leave one of them out")
+    return dedup_inside(inputs, out, **wanted)
 
 
 def _other(

@@ -132,7 +132,7 @@ def _signed(
             "facts": np.stack([lengths, np.zeros_like(lengths)], 1),
             "scores": scores,
         }
-    data, offsets = strings(composed(column))
+    data, offsets = strings(_bare(composed(column)) if options.inside else composed(column))
     factors, shifts = hash_functions(
         (options.n_bands or 1) * (options.rows_per_band or 1), options.seed
     )
@@ -161,6 +161,12 @@ def _signed(
         if options.edit_similarity is None
         else {**arrays, "token_offsets": token_offsets, "tokens": tokens}
     )
+
+
+def _bare(column: pa.StringArray) -> pa.StringArray:
+    """The texts with spaces for punctuation and symbols."""
+    options = pc.ReplaceSubstringOptions(r"[\p{P}\p{S}]+", " ")
+    return pc.call_function("replace_substring_regex", [column], options)
 
 
 def _text(column: pa.Array, name: str, where: str, before: int) -> pa.StringArray:

@@ -34,7 +34,7 @@ NORMAL_FORM = "nfc+lower+single-spaces"
 @dataclass(frozen=True)
 class DedupOptions:
     """Parameters of a deduplication, checked. Bands, rows, shingles and `edit_similarity` are None
-    for the exact method.
+    for the exact method. `inside`: shingles leave punctuation out.
     """
 
     method: str
@@ -48,6 +48,7 @@ class DedupOptions:
     keep: str
     target_size: int | None
     seed: int
+    inside: bool | None = None
 
     @property
     def score(self) -> str | None:
@@ -90,11 +91,13 @@ def options_of(
         raise PomonaError(
             f'there is no "{shingle}"', where="shingle", remedy=nearest(shingle, SHINGLES)
         )
-    if keep not in ("first", "longest") and not (keep.startswith("best:") and keep != "best:"):
+    if keep not in ("first", "longest", "none") and not (
+        keep.startswith("best:") and keep != "best:"
+    ):
         raise PomonaError(
             f'"{keep}" says nothing about which document to keep',
             where="keep",
-            remedy="first, longest or best:COLUMN",
+            remedy="first, longest, best:COLUMN or none",
         )
     for name, value in (
         ("n_bands", n_bands),
