@@ -66,11 +66,13 @@ class Reader:
 
 
 def safetensors(tensors: Mapping[str, np.ndarray]) -> bytes:
-    """A file of float32 tensors."""
+    """A file of tensors."""
+    kinds = {"f4": "F32", "f2": "F16", "i8": "I64", "i4": "I32", "i1": "I8", "u1": "U8"}
     header, offset = {}, 0
     for name, values in tensors.items():
         places = [offset, offset + values.nbytes]
-        header[name] = {"dtype": "F32", "shape": list(values.shape), "data_offsets": places}
+        kind = kinds[values.dtype.str[1:]]
+        header[name] = {"dtype": kind, "shape": list(values.shape), "data_offsets": places}
         offset += values.nbytes
     return framed(json.dumps(header).encode()) + b"".join(map(np.ndarray.tobytes, tensors.values()))
 
@@ -133,6 +135,51 @@ ADAPTER = {
     "init_lora_weights": "pissa",
     "target_parameters": ["experts.up"],
 }
+STATE = b'{"quant_type": "nf4", "blocksize": 8, "shape": [4, 8], "nested_blocksize": 2, "nested_offset": 0.5}'
+QUANTISED: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
+    (
+        {"quant_method": "gptq", "bits": 4, "group_size": 8, "checkpoint_format": "gptq"},
+        {
+            "q.qweight": np.ones((2, 8), np.int32),
+            "q.qzeros": np.ones((2, 1), np.int32),
+            "q.scales": np.ones((2, 8), np.float16),
+            "q.g_idx": np.arange(16, dtype=np.int32) // 8,
+        },
+    ),
+    (
+        {"quant_method": "awq", "bits": 4, "group_size": 8, "version": "gemm"},
+        {"q.qweight": np.ones((16, 1), np.int32), "q.scales": np.ones((2, 8), np.float16)},
+    ),
+    (
+        {
+            "quant_method": "compressed-tensors",
+            "config_groups": {"a": {"weights": {"num_bits": 4, "group_size": 8}}},
+        },
+        {
+            "q.weight_packed": np.ones((8, 2), np.int32),
+            "q.weight_scale": np.ones((8, 2), np.float32),
+            "q.weight_shape": np.array([8, 16]),
+            "q.weight_zero_point": np.ones((1, 2), np.int32),
+            "k.weight": np.ones((4, 8), np.int8),
+            "k.weight_scale": np.ones((4, 1), np.float32),
+        },
+    ),
+    (
+        {"quant_method": "fp8", "weight_block_size": [2, 4]},
+        {"q.weight": np.ones((4, 8), np.int8), "q.weight_scale_inv": np.ones((2, 2), np.float32)},
+    ),
+    (
+        {"quant_method": "bitsandbytes"},
+        {
+            "q.weight": np.ones((16, 1), np.uint8),
+            "q.weight.absmax": np.ones(4, np.uint8),
+            "q.weight.quant_map": np.ones(16, np.float32),
+            "q.weight.nested_absmax": np.ones(2, np.float32),
+            "q.weight.nested_quant_map": np.ones(256, np.float32),
+            "q.weight.quant_state.bitsandbytes__nf4": np.frombuffer(STATE, np.uint8),
+        },
+    ),
+)
 MERGEKIT = """merge_method: ties
 base_model: a
 models:
@@ -550,11 +597,11 @@ def readers() -> dict[str, Reader]:
     from pomona.merge.preparing.adapters import adapted
     from pomona.merge.preparing.tokenizer import extended, read_tokenizer, union
     from pomona.merge.reading.sections import read_recipe
-    from pomona.models import load
+    from pomona.models import load, read_config
     from pomona.models.checkpoint import INDEX, check, tensor_places
     from pomona.models.concurrency import retry_after
     from pomona.models.locating import gguf_header
-    from pomona.models.tensors import View
+    from pomona.models.tensors import View, dequantised
     from pomona.recipe import load_recipe
 
     model: Files = {
@@ -581,6 +628,12 @@ def readers() -> dict[str, Reader]:
     def laid(folder: Path) -> None:
         made = adapted(View.of(folder / "a"), read_adapter(folder / "c")).made
         for tensor in made.values():
+            for _ in tensor.blocks():
+                pass
+
+    def numbers(folder: Path) -> None:
+        config = read_config(folder / "q")
+        for tensor in dequantised(View.of(folder / "q"), config, "q").made.values():
             for _ in tensor.blocks():
                 pass
 
@@ -627,6 +680,16 @@ def readers() -> dict[str, Reader]:
             laid,
             ("c/adapter_config.json", "c/adapter_model.safetensors"),
         ),
+        **{
+            f"weights of {settings['quant_method']}": Reader(
+                {
+                    "q/config.json": dump({"quantization_config": settings}),
+                    "q/model.safetensors": safetensors(tensors),
+                },
+                numbers,
+            )
+            for settings, tensors in QUANTISED
+        },
         "merge": Reader(both, lambda f: merging(f, linear), names),
         "sliced merge": Reader(both, lambda f: merging(f, sliced), names),
         "load": Reader(llama(model), lambda f: load(str(f), device="cpu")),

@@ -45,7 +45,7 @@ CONFIG = {**LLAMA, "num_hidden_layers": 1}
 
 
 def quantised(folder: Path, kind: str, fill: int = 0) -> Path:
-    config = {**CONFIG, "quantization_config": {"quant_method": kind}}
+    config = {**CONFIG, "quantization_config": {"quant_method": "quark"}}
     return write(folder, QUANTISED[kind], config, fill)
 
 
@@ -75,10 +75,44 @@ def test_a_quantised_model_beside_one_that_is_not_is_named(here: Path, kind: str
     quantised(here / "b", kind)
     said = refusal(LINEAR)
     assert said.startswith('b: "b" is quantised (model.layers.0.')
-    assert ' and "a" is not — save "b" in bfloat16 first' in said
+    assert ' and "a" is not — save "b" in bfloat16 first: this kind is not read' in said
     quantised(here / "a", kind)
     write(here / "b", PLAIN, CONFIG)
     assert refusal(LINEAR).startswith('a: "a" is quantised (')
+
+
+FP8 = {
+    f"{Q}.weight": ("F8_E4M3", [4, 4]),
+    f"{Q}.weight_scale_inv": ("F32", [1, 1]),
+    f"{Q}.input_scale": ("F32", []),
+    "model.norm.weight": ("BF16", [4]),
+}
+BLOCKS = {"quant_method": "fp8", "weight_block_size": [128, 128]}
+
+
+def test_quantised_weights_that_are_read_are_merged(here: Path, tmp_path: Path) -> None:
+    write(here / "a", PLAIN, CONFIG)
+    write(here / "b", FP8, {**CONFIG, "quantization_config": BLOCKS})
+    found = plan(LINEAR, work=tmp_path / "work")
+    assert {name: job.method for name, job in jobs(found).items()} == {
+        f"{Q}.weight": "linear",
+        "model.norm.weight": "linear",
+    }
+    assert '"b" is quantised (fp8): 1 weights are numbers again, in BF16' in "\n".join(found.notes)
+    swapped = LINEAR.replace("model: a", "model: c").replace("model: b", "model: a")
+    swapped = swapped.replace("model: c", "model: b")
+    assert "quantization_config" not in plan(swapped, work=tmp_path / "work").config
+
+
+@pytest.mark.parametrize("more", ["", "parameters: {scale: 0.5}\n", "tokenizer_source: base\n"])
+def test_layers_that_are_put_together_stay_quantised(here: Path, more: str) -> None:
+    write(here / "a", FP8, {**CONFIG, "quantization_config": BLOCKS})
+    if "tokenizer" in more:
+        assert "finds no embedding" in refusal(SLICED + more, dry_run=True)
+        return
+    found = plan(SLICED + more, dry_run=True)
+    copied = jobs(found)[f"{Q}.weight"].dtype == "F8_E4M3"
+    assert copied == ("quantization_config" in found.config) == (not more)
 
 
 def test_counters_and_masks_do_not_make_a_model_quantised(here: Path) -> None:

@@ -23,10 +23,9 @@ from pomona.models.tensors import (
     View,
     canonical,
     far,
-    is_buffer,
-    is_computed,
     is_embedding,
     is_head,
+    packed_names,
     place_of,
     role_of,
     ties,
@@ -57,14 +56,7 @@ class Opened:
     @cached_property
     def packed(self) -> tuple[str, ...]:
         """Its quantised weights: tensors that are no floats and stand for some."""
-        quantised = bool(self.config.get("quantization_config"))
-        return tuple(
-            name
-            for name, stored in self.tensors.items()
-            if stored.dtype not in FLOATS
-            and (quantised or stored.dtype[:2] in ("F4", "F6", "F8") or name.endswith("weight"))
-            and not (is_buffer(name) or is_computed(name))
-        )
+        return packed_names(self.tensors, self.config)
 
     @cached_property
     def scales(self) -> frozenset[str]:
@@ -149,11 +141,14 @@ def open_model(ref: ModelRef, view: View, changes: Mapping[str, Any] | None = No
 
 
 def set_entry(config: dict[str, Any], key: str, value: Any) -> None:
-    """Enter what a config.json says at a dotted key."""
+    """Enter what a config.json says at a dotted key; None takes the entry out."""
     *path, last = key.split(".")
     for step in path:
         config = config.setdefault(step, {})
-    config[last] = value
+    if value is None:
+        config.pop(last, None)
+    else:
+        config[last] = value
 
 
 def locate_model(path: str, revision: str | None = None) -> Path:

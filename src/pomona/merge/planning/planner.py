@@ -13,9 +13,10 @@ from pomona.merge.plan import MergePlan
 from pomona.merge.planning.models import Opened, Resolve, folders_of, locate_model, open_model
 from pomona.merge.preparing.keymap import alike, unlike
 from pomona.merge.reading.reader import MergekitDocument
-from pomona.merge.reading.recipe import MergeRecipe, ModelRef, TokenizerRule
+from pomona.merge.reading.recipe import MergeRecipe, ModelRef, RecipeModule, TokenizerRule
 from pomona.merge.reading.sections import read_recipe
-from pomona.models.tensors import View
+from pomona.models import read_config
+from pomona.models.tensors import View, is_read, packed_names, settings_of
 
 _HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
 
@@ -110,12 +111,13 @@ def _open(
     folders = folders_of(recipe.named, given, resolve)
     prepared = None
     views = {str(ref): View.of(folders[str(ref.plain)]) for ref in merged}
-    if recipe.tokenizer or recipe.key_map or any(ref.lora for ref in merged):
+    quantised = to_dequantise(recipe, views)
+    if recipe.tokenizer or recipe.key_map or quantised or any(ref.lora for ref in merged):
         from pomona.merge.preparing.prepare import ModelSource, prepare
 
         if work is None and not dry_run:
             raise PomonaError(
-                "needs a working folder for adapters and tokenizers",
+                "needs a working folder for adapters, tokenizers and quantised weights",
                 where="plan_merge",
                 remedy="give work=FOLDER",
             )
@@ -133,6 +135,7 @@ def _open(
             base=str(recipe.base) if recipe.base else None,
             tokenizer=_tokenizer_mapping(recipe.tokenizer) if recipe.tokenizer else None,
             key_map=recipe.key_map or None,
+            quantised=quantised,
             dry_run=dry_run,
             tokenizers=tokenizers,
         )
@@ -147,6 +150,25 @@ def _open(
         str(ref): open_model(ref, views[str(ref)], changes.get(str(ref), {})) for ref in merged
     }
     return prepared, opened, tuple(folders.values())
+
+
+def to_dequantise(recipe: MergeRecipe, views: Mapping[str, View]) -> list[str]:
+    """The models whose quantised weights become numbers: all that have some which are read, unless
+    layers are only put together (`passthrough`, nothing scaled or changed) of models that are
+    quantised alike.
+    """
+    configs = {name: read_config(view.folder) for name, view in views.items()}
+    packed = [name for name, view in views.items() if packed_names(view.tensors, configs[name])]
+    scopes = [recipe.parameters, *(source.parameters for source in recipe.sources)]
+    for module in (*recipe.modules.values(), RecipeModule((), recipe.slices)):
+        scopes += [module.parameters, *(piece.parameters for piece in module.slices)]
+    copies = recipe.method == "passthrough" and not any("scale" in scope for scope in scopes)
+    changed = recipe.tokenizer or recipe.key_map or any(ref.lora for ref in recipe.references)
+    told = [settings_of(configs[name]) for name in packed]
+    alike = len(packed) == len(views) and all(each == told[0] for each in told)
+    if copies and alike and not changed:
+        return []
+    return [name for name in packed if is_read(views[name], configs[name])]
 
 
 def _tokenizer_mapping(rule: TokenizerRule) -> dict[str, Any]:
@@ -193,7 +215,7 @@ def check_quantised(models: Iterable[Opened]) -> None:
                 f'"{model.name}" is quantised ({first} is {model.tensors[first].dtype}), and '
                 f'"{whole[0].name}" is not',
                 where=model.folder,
-                remedy=f'save "{model.name}" in bfloat16 first: only numbers can be merged',
+                remedy=f'save "{model.name}" in bfloat16 first: this kind is not read',
             )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,10 +30,12 @@ from pomona.merge.preparing.tokenizer import (
 )
 from pomona.models import read_config
 from pomona.models.tensors import (
+    QUANTISATION,
     NewTensor,
     Stored,
     TensorRows,
     View,
+    dequantised,
     encode_finite,
     is_embedding,
     is_head,
@@ -97,10 +99,12 @@ def prepare(
     base: str | None = None,
     tokenizer: Mapping[str, Any] | None = None,
     key_map: Mapping[str, Mapping[str, str] | str] | str | None = None,
+    quantised: Collection[str] = (),
     dry_run: bool = False,
     tokenizers: Path | None = None,
 ) -> Prepared:
-    """Settle adapters, then names, by transformers' and by the key map, then the tokenizer.
+    """Settle quantised weights, then adapters, then names, by transformers' and by the key map,
+    then the tokenizer.
 
     sources: every model the recipe names, in the recipe's order, under the name the recipe gives it
         (also used in `tokenizer`, `key_map`).
@@ -110,6 +114,7 @@ def prepare(
         `tokenizer_source: X` is {"source": X}; None when the recipe says nothing. With a key map
             "base" is the frame's tokenizer.
     key_map: {name: {prefix: prefix in the result} | "auto"}, "auto", or None.
+    quantised: models whose weights become numbers first.
     work: folder for prepared tensors, kept by the caller until the merge is done; what is there
         from the same inputs is used again. With dry_run nothing is written: types and shapes are
         right, but `locate` may name files that do not exist.
@@ -118,6 +123,8 @@ def prepare(
     """
 
     stages = Stages(sources, work, dry_run, tokenizers)
+    for name in quantised:
+        stages.dequantise(name)
     for name, source in sources.items():
         if source.merged and source.adapter is not None:
             stages.adapt(name)
@@ -172,6 +179,25 @@ class Stages:
             )
         return Prepared(views=self.views, notes=tuple(self.notes), **self.result)
 
+    def dequantise(self, name: str) -> None:
+        """Make a model's quantised weights numbers again."""
+        view = self.views[name]
+        config = read_config(view.folder)
+        found = dequantised(view, config, name)
+        kept = self._keep(name, "dequantised", found.made)
+        left = {key: one for key, one in view.tensors.items() if key not in found.gone}
+        self.views[name] = View(view.folder, {**left, **kept})
+        self.result["changes"][name] = {
+            f"{prefix}{key}": None
+            for prefix, holder in (("", config), ("text_config.", config.get("text_config")))
+            for key in QUANTISATION
+            if isinstance(holder, dict) and key in holder
+        }
+        self.notes.append(
+            f'"{name}" is quantised ({found.method}): {len(found.made)} weights are numbers again, '
+            f"in {found.dtype}; what rounding has lost stays lost"
+        )
+
     def adapt(self, name: str) -> None:
         """Lay a model's adapter on it."""
         source, view = self.sources[name], self.views[name]
@@ -181,10 +207,8 @@ class Stages:
         under = View(view.folder, {names.get(key, key): one for key, one in view.tensors.items()})
         laid = adapted(under, adapter, tied=ties_in(view.folder))
         stored = {theirs: key for key, theirs in names.items()}
-        made, taken = (
-            {stored.get(key, key): one for key, one in each.items()}
-            for each in (laid.made, laid.taken)
-        )
+        made = {stored.get(key, key): one for key, one in laid.made.items()}
+        taken = {stored.get(key, key): one for key, one in laid.taken.items()}
         self.views[name] = view.with_tensors({**taken, **self._keep(name, "adapted", made)})
         changed = len(made) + len(taken)
         self.notes += [*laid.notes, f'"{name}": {changed} tensors changed by the adapter']
@@ -198,8 +222,7 @@ class Stages:
             changes[vocabulary_key(read_config(source.folder))] = laid.rows
             if read_tokenizer(source.adapter) is not None:
                 self.result["tokenizers"][name] = source.adapter
-        if changes:
-            self.result["changes"][name] = changes
+        self.result["changes"].setdefault(name, {}).update(changes)
 
     def name_alike(self, key_map: KeyMap, base: str | None) -> None:
         """Give models of one kind the names of the base, or of the first whose names no map

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         WIDTHS as WIDTHS,
         NewTensor as NewTensor,
         Stored as Stored,
+        StoredRows as StoredRows,
         TensorRows as TensorRows,
         Tensors as Tensors,
         View as View,
@@ -58,15 +59,24 @@ if TYPE_CHECKING:
         lay_out as lay_out,
         size_of as size_of,
     )
+    from pomona.models.tensors.quantised import (
+        QUANTISATION as QUANTISATION,
+        dequantised as dequantised,
+        is_read as is_read,
+        packed_names as packed_names,
+        settings_of as settings_of,
+    )
 
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "files": "BLOCK FLOATS NUMBERS WIDTHS NewTensor Stored TensorRows Tensors View content_of "
-        "encode encode_finite full_disk keep row_blocks stored_array to_float32 write_made",
+        "files": "BLOCK FLOATS NUMBERS WIDTHS NewTensor Stored StoredRows TensorRows Tensors View "
+        "content_of encode encode_finite full_disk keep row_blocks stored_array to_float32 "
+        "write_made",
         "names": "ROLES LayerLayout LayerPlace canonical comes_after far is_buffer is_computed "
         "is_embedding is_flipped is_head is_table place_of role_of ties",
         "output": "SHARD FileTarget Journal Output ResultWorkspace ShardLayout ThreadBuffers "
         "check_free lay_out size_of",
+        "quantised": "QUANTISATION dequantised is_read packed_names settings_of",
     },
 )

@@ -209,20 +209,12 @@ class NewTensor:
         return prod(self.shape) * WIDTHS[self.dtype]
 
 
-class TensorRows:
-    """A float tensor as rows: its first axis × the rest. Rows are read from the file where it
-    stands and do not stay in memory.
-
-    Raises PomonaError for types that are no floats.
+class StoredRows:
+    """A tensor of any type as rows: its first axis × the rest. What is read comes from the file
+    where it stands and does not stay in memory.
     """
 
     def __init__(self, stored: Stored) -> None:
-        if stored.dtype not in FLOATS:
-            raise PomonaError(
-                f'tensor "{stored.name}" is {stored.dtype}, no float',
-                where=stored.folder,
-                remedy="leave it as it is",
-            )
         place = stored.place or Tensors(stored.folder).place(stored.name)
         if (place.dtype, place.shape) != (stored.dtype, stored.shape):
             raise PomonaError(
@@ -236,11 +228,24 @@ class TensorRows:
             self._map, NUMBERS[stored.dtype], place.elements, place.offset
         ).reshape(self.shape)
 
-    def stored(self, rows: slice | NDArray[np.int64] = _ALL) -> NDArray[Any]:
-        """Rows as they are stored; BF16 as uint16."""
-        rows_read = self._values[rows].copy()
+    def stored(self, rows: slice | NDArray[np.int64] = _ALL, columns: slice = _ALL) -> NDArray[Any]:
+        """Rows, or a part of them, as they are stored; BF16 and FP8 as their bits."""
+        rows_read = self._values[rows, columns].copy()
         self._map.madvise(mmap.MADV_DONTNEED)
         return rows_read
+
+
+class TensorRows(StoredRows):
+    """A float tensor as rows. Raises PomonaError for types that are no floats."""
+
+    def __init__(self, stored: Stored) -> None:
+        if stored.dtype not in FLOATS:
+            raise PomonaError(
+                f'tensor "{stored.name}" is {stored.dtype}, no float',
+                where=stored.folder,
+                remedy="leave it as it is",
+            )
+        super().__init__(stored)
 
     def float32(self, rows: slice | NDArray[np.int64] = _ALL) -> NDArray[np.float32]:
         """Rows as float32."""

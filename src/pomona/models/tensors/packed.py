@@ -1,0 +1,240 @@
+"""What the numbers of quantised weights stand for: how they lie in their words, and by what they
+are multiplied. Rows of a weight (outputs × inputs) are made as float32, some at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pomona.models.tensors.files import FLOATS, Stored, StoredRows, to_float32
+
+Floats = NDArray[np.float32]
+Rows = Callable[[slice], Floats]
+# AWQ's kernels want channels in this order within a word (Lin et al. 2023, arXiv 2306.00978).
+_AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
+
+
+@cache
+def eight_bits(dtype: str) -> Floats:
+    """The 256 values of a type of 8 bits: F8_E4M3 and F8_E5M2 (Micikevicius et al. 2022, arXiv
+    2209.05433), F8_E8M0 (a power of two, as a scale), I8, U8.
+    """
+    code = np.arange(256)
+    if dtype == "F8_E5M2":
+        return (code.astype(np.uint16) << 8).view(np.float16).astype(np.float32)
+    if dtype == "F8_E8M0":
+        return np.where(code == 255, np.nan, np.exp2(code - 127.0)).astype(np.float32)
+    if dtype == "F8_E4M3":
+        exponent, fraction = code >> 3 & 15, code & 7
+        size = np.where(
+            exponent > 0, (1 + fraction / 8) * np.exp2(exponent - 7.0), fraction * 2.0**-9
+        )
+        size = np.where(code & 127 == 127, np.nan, size)
+        return np.where(code > 127, -size, size).astype(np.float32)
+    return code.astype(np.uint8).view(np.int8 if dtype == "I8" else np.uint8).astype(np.float32)
+
+
+def numbers(stored: Stored) -> Floats:
+    """A whole small tensor as float32, whatever its type."""
+    values = StoredRows(stored).stored().reshape(stored.shape)
+    if stored.dtype in FLOATS:
+        return to_float32(values, stored.dtype)
+    if values.dtype.itemsize == 1:
+        return eight_bits(stored.dtype)[values.view(np.uint8)]
+    return values.astype(np.float32)
+
+
+def bits_of(words: NDArray[Any], bits: int, axis: int) -> NDArray[np.int32]:
+    """The whole numbers of `bits` bits in words of 32, the lowest first, along an axis of a
+    matrix. Those that do not divide 32 run on from word to word.
+    """
+    words = np.moveaxis(words.view(np.uint32), axis, -1)
+    if 32 % bits == 0:
+        shifts = np.arange(0, 32, bits, dtype=np.uint32)
+        found = words[..., None] >> shifts & np.uint32(2**bits - 1)
+    else:
+        single = words[..., None] >> np.arange(32, dtype=np.uint32) & np.uint32(1)
+        single = single.reshape(*words.shape[:-1], -1)
+        single = single[..., : single.shape[-1] // bits * bits]
+        single = single.reshape(*words.shape[:-1], -1, bits)
+        found = (single << np.arange(bits, dtype=np.uint32)).sum(-1, dtype=np.uint32)
+    return np.moveaxis(found.reshape(*words.shape[:-1], -1).astype(np.int32), -1, axis)
+
+
+def grid_of(
+    shape: Sequence[int], scales: Sequence[int], block: Sequence[int] | None
+) -> tuple[int, int, int, int] | None:
+    """How scales lie over a weight: rows and columns of a block, and blocks down and across, of the
+    last two axes. None where they do not fit.
+    """
+    outputs, inputs = shape[-2:]
+    experts = prod(shape[:-2])
+    if prod(scales) == 1:
+        return experts * outputs, inputs, 1, 1
+    if prod(scales) == experts and experts > 1:
+        return outputs, inputs, 1, 1
+    down, across = scales[-2:] if len(scales) > 1 else (scales[0], 1)
+    if experts * down * across != prod(scales):
+        return None
+    sides = []
+    for side, count, given in ((outputs, down, 0), (inputs, across, 1)):
+        sizes = [block[given]] if block else []
+        sizes += [128, side // count if side % count == 0 else 0]
+        size = next((size for size in sizes if size and -(-side // size) == count), None)
+        if size is None:
+            return None
+        sides.append(min(size, side))
+    return sides[0], sides[1], down, across
+
+
+def scaled_rows(
+    weight: Stored, scale: Stored, zero: Stored | None, block: Sequence[int] | None
+) -> Rows:
+    """(q − z)·s for a weight of 8-bit numbers under a grid of scales."""
+    grid = grid_of(weight.shape, scale.shape, block)
+    assert grid is not None
+    high, wide, down, across = grid
+    outputs, inputs = weight.shape[-2:]
+    table, codes = eight_bits(weight.dtype), StoredRows(weight)
+    scales = numbers(scale).reshape(-1, across)
+    zeros = None if zero is None else numbers(zero).reshape(-1, across)
+    flat = codes.shape[1] != inputs  # stacked experts are read one by one
+
+    def rows(part: slice) -> Floats:
+        index = np.arange(part.start, part.stop)
+        if flat:
+            first, last = part.start // outputs, -(-part.stop // outputs)
+            held = codes.stored(slice(first, last)).reshape(-1, inputs)
+            held = held[part.start - first * outputs : part.stop - first * outputs]
+        else:
+            held = codes.stored(part)
+        values = table[held.view(np.uint8)]
+        place = index // outputs * down + index % outputs // min(high, outputs)
+        place = np.zeros_like(place) if len(scales) == 1 else place
+        if zeros is not None:
+            values -= np.repeat(zeros[place], wide, 1)[:, :inputs]
+        values *= np.repeat(scales[place], wide, 1)[:, :inputs]
+        return values
+
+    return rows
+
+
+def compressed_rows(
+    packed: Stored,
+    scale: Stored,
+    zero: Stored | None,
+    group_index: Stored | None,
+    *,
+    bits: int,
+    inputs: int,
+) -> Rows:
+    """Numbers packed along the inputs with 2^(bits−1) added, as compressed-tensors has them; zero
+    points packed along the outputs.
+    """
+    words, scales = StoredRows(packed), numbers(scale).reshape(scale.shape[0], -1)
+    middle = 1 << (bits - 1)
+    zeros = None
+    if zero is not None:
+        zeros = bits_of(StoredRows(zero).stored(), bits, 0)[: packed.shape[0]] - middle
+    groups = scales.shape[1]
+    which = np.arange(inputs) // -(-inputs // groups)
+    if group_index is not None and (found := numbers(group_index)).min() >= 0:
+        which = found.astype(np.int64)
+
+    def rows(part: slice) -> Floats:
+        values = bits_of(words.stored(part), bits, 1)[:, :inputs] - middle
+        if zeros is not None:
+            values -= zeros[part][:, which]
+        own = part if len(scales) > 1 else slice(None)
+        return values.astype(np.float32) * scales[own][:, which]
+
+    return rows
+
+
+def gptq_rows(
+    packed: Stored,
+    scale: Stored,
+    zero: Stored,
+    group_index: Stored | None,
+    *,
+    bits: int,
+    group: int,
+    offset: int,
+) -> Rows:
+    """Numbers packed along the inputs, which are the rows here (Frantar et al. 2022, arXiv
+    2210.17323). offset: what is added to zero points, 1 in the first version of the format.
+    """
+    words, scales = StoredRows(packed), numbers(scale)
+    zeros = (bits_of(StoredRows(zero).stored(), bits, 1) + offset).astype(np.float32)
+    inputs = packed.shape[0] * 32 // bits
+    which = np.arange(inputs) // (group if group > 0 else inputs)
+    if group_index is not None:
+        which = numbers(group_index).astype(np.int64)
+
+    def rows(part: slice) -> Floats:
+        values = bits_of(words.stored(slice(None), part), bits, 0).astype(np.float32)
+        values -= zeros[which, part]
+        values *= scales[which, part]
+        return np.ascontiguousarray(values.T)
+
+    return rows
+
+
+def awq_rows(packed: Stored, scale: Stored, zero: Stored | None, *, group: int) -> Rows:
+    """Numbers of four bits packed along the outputs, in AWQ's order; rows are the inputs."""
+    words, scales = StoredRows(packed), numbers(scale)
+    inputs = packed.shape[0]
+    which = np.arange(inputs) // (group if group > 0 else inputs)
+    zeros = None if zero is None else _awq(StoredRows(zero).stored())
+
+    def rows(part: slice) -> Floats:
+        first, last = part.start // 8, -(-part.stop // 8)
+        own = slice(part.start - first * 8, part.stop - first * 8)
+        values = _awq(words.stored(slice(None), slice(first, last)))[:, own]
+        values -= 8 if zeros is None else zeros[which, part]
+        values *= scales[which, part]
+        return np.ascontiguousarray(values.T)
+
+    return rows
+
+
+def _awq(words: NDArray[Any]) -> Floats:
+    found = bits_of(words, 4, 1).reshape(len(words), -1, 8)
+    values = np.empty(found.shape, np.float32)
+    values[:, :, list(_AWQ_ORDER)] = found
+    return values.reshape(len(words), -1)
+
+
+def bitsandbytes_rows(
+    packed: Stored, parts: Mapping[str, Stored], state: Mapping[str, Any], inputs: int
+) -> Rows:
+    """Numbers of four bits, the upper half of a byte first, in blocks of the flat weight with a
+    largest value each, which may be quantised in turn (Dettmers et al. 2023, arXiv 2305.14314).
+    """
+    words, table = StoredRows(packed), numbers(parts["quant_map"])
+    block = int(state["blocksize"])
+    largest = numbers(parts["absmax"]).ravel()
+    if "nested_absmax" in parts:
+        codes = StoredRows(parts["absmax"]).stored().ravel()
+        outer = numbers(parts["nested_absmax"]).ravel()
+        which = np.arange(len(codes)) // int(state["nested_blocksize"])
+        largest = numbers(parts["nested_quant_map"])[codes] * outer[which]
+        largest += np.float32(state["nested_offset"])
+    width = words.stored(slice(0, 1)).nbytes  # bytes of a row of the packed tensor
+
+    def rows(part: slice) -> Floats:
+        first, last = part.start * inputs, part.stop * inputs
+        start, stop = first // 2 // width, ((last + 1) // 2 + width - 1) // width
+        held = words.stored(slice(start, stop)).view(np.uint8).ravel()
+        codes = np.stack([held >> 4, held & 15], 1).ravel()
+        codes = codes[first - start * width * 2 :][: last - first]
+        values = table[codes] * largest[np.arange(first, last) // block]
+        return values.reshape(-1, inputs)
+
+    return rows

@@ -1,0 +1,436 @@
+"""Quantised checkpoints: which of their tensors are weights and what belongs to each, by the
+method that config.json names; and the weights as numbers again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from pomona.documents import parse_json
+from pomona.errors import PomonaError
+from pomona.models.tensors.files import (
+    FLOATS,
+    NewTensor,
+    Stored,
+    StoredRows,
+    View,
+    encode_finite,
+    row_blocks,
+)
+from pomona.models.tensors.names import is_buffer, is_computed
+from pomona.models.tensors.packed import (
+    Rows,
+    awq_rows,
+    bitsandbytes_rows,
+    compressed_rows,
+    gptq_rows,
+    grid_of,
+    numbers,
+    scaled_rows,
+)
+
+QUANTISATION = ("quantization_config", "compression_config")  # entries of config.json
+_TYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
+_MOST = 1 << 30  # of what a group or block may hold
+# What layers multiply their inputs and caches by, which a merge of weights has no use for.
+_RUNTIME = re.compile(
+    r"\.(?:input_scale|input_zero_point|input_global_scale|output_scale|[qkv]_scale|prob_scale)$"
+)
+_EIGHT = ("F8_E4M3", "F8_E5M2", "I8")
+_STATE = re.compile(r"\.quant_state\.bitsandbytes__\w+$")
+
+
+@dataclass(frozen=True)
+class PackedWeight:
+    """A quantised weight: its name and shape as numbers, the tensors it is made of, and its rows,
+    read when they are asked for.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    parts: tuple[str, ...]
+    open: Callable[[], Rows]
+
+    def tensor(self, dtype: str, view: View) -> NewTensor:
+        """The weight, to be written in a type of floats."""
+
+        def blocks() -> Iterator[bytes]:
+            rows = self.open()
+            for part in row_blocks(prod(self.shape[:-1]), self.shape[-1]):
+                # Infinity is refused where it is rounded.
+                with np.errstate(over="ignore", invalid="ignore"):
+                    values = rows(part)
+                yield encode_finite(values, dtype, self.name, view.folder)
+
+        return NewTensor(dtype, self.shape, blocks)
+
+
+@dataclass(frozen=True)
+class Dequantised:
+    """The weights of a quantised model as numbers, to be written; the names of the tensors that
+    they stand for; and the method and the type, to be told.
+    """
+
+    made: Mapping[str, NewTensor]
+    gone: frozenset[str]
+    method: str
+    dtype: str
+
+
+def settings_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a config.json says of quantisation; empty where it says nothing."""
+    for holder in (config, config.get("text_config")):
+        for key in QUANTISATION:
+            if isinstance(holder, Mapping) and isinstance(found := holder.get(key), Mapping):
+                return found
+    return {}
+
+
+def is_read(view: View, config: Mapping[str, Any]) -> bool:
+    """Whether a model is quantised by a method whose weights are read."""
+    return bool(packed_names(view.tensors, config)) and method_of(view, config) in _READERS
+
+
+def packed_names(tensors: Mapping[str, Stored], config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The tensors that hold quantised weights: no floats that stand for some, or, of bitsandbytes,
+    whatever type its bytes are stored as.
+    """
+    settings = bool(settings_of(config))
+    states = {_STATE.sub("", name) for name in tensors if _STATE.search(name)}
+    return tuple(
+        name
+        for name, stored in tensors.items()
+        if name in states
+        or (
+            stored.dtype not in FLOATS
+            and (settings or stored.dtype[:2] in ("F4", "F6", "F8") or name.endswith("weight"))
+            and not (is_buffer(name) or is_computed(name))
+        )
+    )
+
+
+def dequantised(view: View, config: Mapping[str, Any], name: str) -> Dequantised:
+    """The quantised weights of a model as numbers, in the type that its config.json names.
+
+    name: what the model is called. Computed in float32 and rounded once. Raises PomonaError for
+    methods, versions and tensors that are not known, by their names.
+    """
+    method = method_of(view, config)
+    if method not in _READERS:
+        raise PomonaError(
+            f'"{name}" is quantised by {method}, whose weights are not read',
+            where=view.folder,
+            remedy=f"save it in bfloat16 first; known are {', '.join(sorted(_READERS))}",
+        )
+    model = _Quantised(view, settings_of(config), name)
+    weights = list(_READERS[method](model))
+    gone = {part for weight in weights for part in weight.parts}
+    gone |= {other for other in view.tensors if _RUNTIME.search(other)}
+    for left in packed_names({k: v for k, v in view.tensors.items() if k not in gone}, config):
+        raise model.wrong(left, f"is {view.info(left)[0]} and no part of a weight of {method}")
+    dtype = _TYPES.get(str(config.get("dtype") or config.get("torch_dtype")), "BF16")
+    made = {weight.name: weight.tensor(dtype, view) for weight in weights}
+    return Dequantised(made, frozenset(gone), method, dtype)
+
+
+def method_of(view: View, config: Mapping[str, Any]) -> str:
+    """The method of a quantised model, as its config.json names it, or its tensors show it."""
+    said = settings_of(config).get("quant_method")
+    if said:
+        return str(said).replace("_", "-")
+    if any(_STATE.search(name) for name in view.tensors):
+        return "bitsandbytes"
+    scaled = any(re.search(r"weight_scale(?:_inv)?$", name) for name in view.tensors)
+    return "fp8" if scaled else "a method that its config.json does not name"
+
+
+@dataclass(frozen=True)
+class _Quantised:
+    """A quantised model and what its config.json says of that."""
+
+    view: View
+    settings: Mapping[str, Any]
+    name: str
+
+    def wrong(
+        self, tensor: str, text: str, remedy: str = "save it in bfloat16 first"
+    ) -> PomonaError:
+        return PomonaError(
+            f'tensor "{tensor}" of "{self.name}" {text}', where=self.view.folder, remedy=remedy
+        )
+
+    def part(self, name: str, of: str) -> Stored:
+        """A tensor that belongs to a weight."""
+        if name not in self.view.tensors:
+            raise self.wrong(of, f'is quantised, and there is no "{name}"', "copy it again")
+        return self.view.tensors[name]
+
+    def given(self, *names: str) -> list[Stored | None]:
+        """Tensors that a weight may have."""
+        return [self.view.tensors.get(name) for name in names]
+
+    def matrices(self, names: Mapping[str, Stored], sides: int = 2) -> None:
+        """Raise PomonaError unless these are matrices."""
+        for name, stored in names.items():
+            if len(stored.shape) != sides or not prod(stored.shape):
+                raise self.wrong(name, f"is {list(stored.shape)}, no matrix", "copy it again")
+
+    def number(self, key: str, usual: int, known: tuple[int, ...] = ()) -> int:
+        """A whole number of the settings."""
+        value = self.settings.get(key, usual)
+        if type(value) is not int or abs(value) > _MOST or (known and value not in known):
+            raise PomonaError(
+                f'quantization_config says "{key}": {value!r}'[:120],
+                where=self.view.folder / "config.json",
+                remedy=f"known are {', '.join(map(str, known)) or 'whole numbers'}",
+            )
+        return value
+
+    def rules(self) -> list[Mapping[str, Any]]:
+        """What compressed-tensors says of weights, by group of layers."""
+        groups = self.settings.get("config_groups") or {}
+        listed = groups.values() if isinstance(groups, Mapping) else ()
+        return [
+            group["weights"]
+            for group in listed
+            if isinstance(group, Mapping) and isinstance(group.get("weights"), Mapping)
+        ]
+
+    def block(self) -> list[int] | None:
+        """Rows and columns that share a scale, where the settings say it."""
+        said = [self.settings.get("weight_block_size")]
+        for rule in self.rules():
+            group = rule.get("group_size")
+            grouped = type(group) is int and group > 0
+            said.append(rule.get("block_structure") or ([1, group] if grouped else None))
+        blocks = [block for block in said if block is not None]
+        for block in blocks:
+            sides = block if isinstance(block, list) else []
+            if len(sides) != 2 or not all(
+                type(side) is int and 0 < side <= _MOST for side in sides
+            ):
+                raise PomonaError(
+                    f"quantization_config says that blocks of weights are {block!r}"[:120],
+                    where=self.view.folder / "config.json",
+                    remedy="two whole numbers are known, such as [128, 128]",
+                )
+        return blocks[0] if blocks and all(block == blocks[0] for block in blocks) else None
+
+    def misfit(self, weight: str, *others: Stored) -> PomonaError:
+        """The error for parts of a weight that do not fit each other."""
+        shapes = ", ".join(f"{each.name} {list(each.shape)}" for each in others)
+        return self.wrong(weight, f"and what belongs to it do not fit: {shapes}", "copy it again")
+
+
+def _scaled(model: _Quantised) -> Iterator[PackedWeight]:
+    """8-bit floats and whole numbers with a scale for all, a row, or a block (DeepSeek-V3)."""
+    block = model.block()
+    for name, stored in model.view.tensors.items():
+        if stored.dtype not in _EIGHT or name.endswith("zero_point"):
+            continue
+        names = [f"{name}_{end}" for end in ("scale_inv", "scale")]
+        scale = next((name for name in names if name in model.view.tensors), names[0])
+        zero_name = f"{name}_zero_point"
+        scales, (zero,) = model.part(scale, name), model.given(zero_name)
+        if scales.dtype not in (*FLOATS, "F8_E8M0"):
+            raise model.wrong(scale, f"is {scales.dtype}, no scale that is known")
+        fits = len(stored.shape) > 1 and prod(stored.shape) and prod(scales.shape)
+        if not fits or grid_of(stored.shape, scales.shape, block) is None:
+            raise model.misfit(name, stored, scales)
+        if zero is not None and zero.shape != scales.shape:
+            raise model.misfit(name, scales, zero)
+        parts = (name, scale, *([zero_name] if zero else []))
+        yield PackedWeight(
+            name, stored.shape, parts, partial(scaled_rows, stored, scales, zero, block)
+        )
+
+
+def _compressed(model: _Quantised) -> Iterator[PackedWeight]:
+    """compressed-tensors: 8-bit numbers, or whole numbers packed in words."""
+    yield from _scaled(model)
+    bits = [rule.get("num_bits") for rule in model.rules()]
+    count = bits[0] if bits and all(each == bits[0] for each in bits) else None
+    for name, stored in model.view.tensors.items():
+        if not name.endswith(".weight_packed"):
+            continue
+        stem = name.removesuffix("_packed")
+        scale, shape = (model.part(f"{stem}_{part}", name) for part in ("scale", "shape"))
+        zero, index = model.given(f"{stem}_zero_point", f"{stem}_g_idx")
+        if stored.dtype != "I32" or type(count) is not int or not 1 <= count <= 8:
+            raise model.wrong(name, f"is {stored.dtype} of {bits} bits, which is not read"[:100])
+        model.matrices({name: stored, scale.name: scale, **({zero.name: zero} if zero else {})})
+        if shape.dtype not in ("I32", "I64") or prod(shape.shape) != 2:
+            raise model.wrong(shape.name, f"is {shape.dtype} {list(shape.shape)}", "copy it again")
+        outputs, inputs = (int(side) for side in StoredRows(shape).stored().ravel())
+        groups = scale.shape[1]
+        if (
+            scale.dtype not in FLOATS
+            or inputs < 1
+            or stored.shape != (outputs, -(-inputs * count // 32))
+            or scale.shape[0] not in (1, outputs)
+            or (zero and zero.shape != (-(-outputs * count // 32), groups))
+            or (index and (index.shape != (inputs,) or numbers(index).max() >= groups))
+        ):
+            raise model.misfit(name, *(each for each in (stored, scale, zero, index) if each))
+        parts = [f"{stem}_{end}" for end in ("packed", "scale", "shape", "zero_point", "g_idx")]
+        rows = partial(compressed_rows, stored, scale, zero, index, bits=count, inputs=inputs)
+        held = tuple(part for part in parts if part in model.view.tensors)
+        yield PackedWeight(stem, (outputs, inputs), held, rows)
+
+
+def _stems(model: _Quantised) -> Iterator[tuple[str, Stored, Stored, Stored | None]]:
+    """The layers of GPTQ and AWQ: the name, and its words, scales and zero points."""
+    for name, stored in model.view.tensors.items():
+        if name.endswith(".qweight"):
+            stem = name.removesuffix("qweight")
+            scale, (zero,) = model.part(f"{stem}scales", name), model.given(f"{stem}qzeros")
+            parts = {name: stored, scale.name: scale, **({zero.name: zero} if zero else {})}
+            model.matrices(parts)
+            kinds = [stored.dtype, zero.dtype if zero else "I32"]
+            if kinds != ["I32", "I32"] or scale.dtype not in FLOATS:
+                raise model.wrong(name, f"or its scales are of a type that is not read: {kinds}")
+            yield stem, stored, scale, zero
+
+
+def _gptq(model: _Quantised) -> Iterator[PackedWeight]:
+    bits = model.number("bits", 4, (2, 3, 4, 8))
+    group = model.number("group_size", 128)
+    form = str(model.settings.get("checkpoint_format") or "gptq")
+    if form not in ("gptq", "gptq_v2"):
+        raise PomonaError(
+            f'"{model.name}" has weights of GPTQ in the format {form}, which is not read',
+            where=model.view.folder,
+            remedy="known are gptq and gptq_v2; save it in one of them, or in bfloat16",
+        )
+    for stem, stored, scale, zero in _stems(model):
+        name = f"{stem}qweight"
+        zeros = model.part(f"{stem}qzeros", name)
+        (index,) = model.given(f"{stem}g_idx")
+        inputs, outputs = stored.shape[0] * 32 // bits, stored.shape[1]
+        groups = scale.shape[0]
+        if (
+            stored.shape[0] * 32 % bits
+            or scale.shape[1] != outputs
+            or zeros.shape != (groups, -(-outputs * bits // 32))
+            or (index is not None and index.shape != (inputs,))
+            or (index is None and groups != (-(-inputs // group) if group > 0 else 1))
+            or (
+                index is not None and not 0 <= numbers(index).min() <= numbers(index).max() < groups
+            )
+        ):
+            raise model.misfit(name, *(each for each in (stored, scale, zero, index) if each))
+        parts = [stem + end for end in ("qweight", "scales", "qzeros", "g_idx")]
+        rows = partial(
+            gptq_rows, stored, scale, zeros, index,
+            bits=bits, group=group, offset=int(form == "gptq"),
+        )  # fmt: skip
+        held = tuple(part for part in parts if part in model.view.tensors)
+        yield PackedWeight(f"{stem}weight", (outputs, inputs), held, rows)
+
+
+def _awq(model: _Quantised) -> Iterator[PackedWeight]:
+    model.number("bits", 4, (4,))
+    group = model.number("group_size", 128)
+    version = str(model.settings.get("version") or "gemm").lower()
+    if version != "gemm":
+        raise PomonaError(
+            f'"{model.name}" has weights of AWQ in the version {version}, which is not read',
+            where=model.view.folder,
+            remedy="save it as version gemm, or in bfloat16",
+        )
+    for stem, stored, scale, zero in _stems(model):
+        inputs, outputs = stored.shape[0], stored.shape[1] * 8
+        groups = -(-inputs // group) if group > 0 else 1
+        if scale.shape != (groups, outputs) or (zero and zero.shape != (groups, outputs // 8)):
+            raise model.misfit(f"{stem}qweight", *(each for each in (stored, scale, zero) if each))
+        parts = (f"{stem}qweight", f"{stem}scales", *([f"{stem}qzeros"] if zero else []))
+        rows = partial(awq_rows, stored, scale, zero, group=group)
+        yield PackedWeight(f"{stem}weight", (outputs, inputs), parts, rows)
+
+
+_BYTES = 1 << 16  # of what bitsandbytes writes of a weight, some hundred
+
+
+def _bitsandbytes(model: _Quantised) -> Iterator[PackedWeight]:
+    """Four bits: bytes with tables and what they were; eight bits: rows with their largest."""
+    for name, stored in model.view.tensors.items():
+        states = [key for key in model.view.tensors if key.startswith(f"{name}.quant_state.")]
+        if states:
+            yield _four_bits(model, name, stored, states[0])
+        elif stored.dtype == "I8":
+            stem = name.removesuffix("weight")
+            scale = model.part(f"{stem}SCB", name)
+            model.matrices({name: stored})
+            if scale.dtype not in FLOATS or scale.shape not in (
+                (stored.shape[0],),
+                (stored.shape[0], 1),
+            ):
+                raise model.misfit(name, stored, scale)
+            forms, parts = f"{stem}weight_format", (name, f"{stem}SCB")
+            parts += (forms,) if forms in model.view.tensors else ()
+            yield PackedWeight(name, stored.shape, parts, partial(_by_127, stored, scale))
+
+
+def _by_127(stored: Stored, scale: Stored) -> Rows:
+    codes, largest = StoredRows(stored), numbers(scale).reshape(-1, 1)
+    # Multiplied first, as bitsandbytes does.
+    return lambda part: codes.stored(part).astype("f4") * largest[part] * _INVERSE
+
+
+_INVERSE = 7.874015718698502e-3  # of 127, in float32
+
+
+def _four_bits(model: _Quantised, name: str, stored: Stored, key: str) -> PackedWeight:
+    held = model.view.tensors[key]
+    if held.dtype != "U8" or prod(held.shape) > _BYTES:
+        raise model.wrong(key, f"is {held.dtype} {list(held.shape)}", "copy it again")
+    text = StoredRows(held).stored().tobytes()
+    state: Any = parse_json(text, f"{model.view.folder}: {key}", top=dict)
+    shape = state.get("shape")
+    sizes = [state.get("blocksize"), *(shape if isinstance(shape, list) else [None])]
+    nested = f"{name}.nested_absmax" in model.view.tensors
+    sizes += [state.get("nested_blocksize")] if nested else []
+    offset = state.get("nested_offset", 0.0)
+    if not all(type(s) is int and 0 < s < 1 << 40 for s in sizes) or type(offset) not in (
+        int,
+        float,
+    ):
+        raise model.wrong(key, f"says {str(state)[:80]}", "copy it again")
+    ends = ["absmax", "quant_map", *(["nested_absmax", "nested_quant_map"] if nested else [])]
+    parts = {end: model.part(f"{name}.{end}", name) for end in ends}
+    count = prod(shape)
+    blocks = -(-count // state["blocksize"])
+    wanted = {"absmax": blocks, "quant_map": 16}
+    if nested:
+        outer = -(-blocks // state["nested_blocksize"])
+        wanted |= {"nested_absmax": outer, "nested_quant_map": 256}
+    bytes_held = prod(stored.shape) * StoredRows(stored).stored(slice(0, 1)).itemsize
+    kinds = {end: part.dtype for end, part in parts.items()}
+    if (
+        bytes_held != -(-count // 2)
+        or any(prod(parts[end].shape) != number for end, number in wanted.items())
+        or (kinds.pop("absmax") if nested else "U8") != "U8"
+        or any(kind not in FLOATS for kind in kinds.values())
+    ):
+        raise model.misfit(name, stored, *parts.values())
+    rows = partial(bitsandbytes_rows, stored, parts, state, shape[-1])
+    names = (name, key, *(f"{name}.{end}" for end in ends))
+    return PackedWeight(name, tuple(shape), names, rows)
+
+
+_READERS: Mapping[str, Callable[[_Quantised], Iterator[PackedWeight]]] = {
+    "fp8": _scaled,
+    "fbgemm-fp8": _scaled,
+    "modelopt": _scaled,
+    "compressed-tensors": _compressed,
+    "bitsandbytes": _bitsandbytes,
+    "gptq": _gptq,
+    "awq": _awq,
+}

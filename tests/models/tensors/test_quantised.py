@@ -1,0 +1,330 @@
+"""Quantised weights as numbers again: written here by the documented layouts, element by element,
+and read in float64. The same layouts were read equal to the bit by bitsandbytes 0.50, AutoAWQ 0.2.9,
+AutoGPTQ 0.7 and compressed-tensors 0.20.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from pomona.errors import PomonaError
+from pomona.models import read_config
+from pomona.models.tensors import View, dequantised, keep, stored_array
+
+Arrays = dict[str, np.ndarray]
+OUT, IN, GROUP = 16, 24, 8
+
+
+def draw(seed: int) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def checkpoint(
+    folder: Path, tensors: Arrays, settings: dict[str, Any] | None, **types: str
+) -> Path:
+    """`types`: what safetensors calls arrays that NumPy has no type for."""
+    folder.mkdir(exist_ok=True)
+    save_file({key: np.ascontiguousarray(one) for key, one in tensors.items()}, folder / "m")
+    data = (folder / "m").read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    for name, dtype in types.items():
+        header[f"m.{name}"]["dtype"] = dtype
+    text = json.dumps(header).encode()
+    (folder / "model.safetensors").write_bytes(
+        len(text).to_bytes(8, "little") + text + data[8 + length :]
+    )
+    (folder / "m").unlink()
+    config = {"model_type": "llama", "dtype": "float32", "quantization_config": settings}
+    (folder / "config.json").write_text(json.dumps(config if settings else {"dtype": "float32"}))
+    return folder
+
+
+def read(folder: Path) -> Arrays:
+    found = dequantised(View.of(folder), read_config(folder), "m")
+    kept = keep(folder / "made", found.made, dry_run=False)
+    return {name: stored_array(stored) for name, stored in kept.items()}
+
+
+def packed(values: np.ndarray, bits: int) -> np.ndarray:
+    """Rows of whole numbers as one long run of bits, the lowest first, in words of 32."""
+    words = -(-values.shape[1] * bits // 32)
+    out = np.zeros((len(values), words), np.uint32)
+    for row, numbers in enumerate(values):
+        run = sum(int(number) << (bits * place) for place, number in enumerate(numbers))
+        for word in range(words):
+            out[row, word] = run >> (32 * word) & 0xFFFFFFFF
+    return out.view(np.int32)
+
+
+def e4m3(code: int) -> float:
+    size, exponent = code & 7, code >> 3 & 15
+    value = (1 + size / 8) * 2.0 ** (exponent - 7) if exponent else size / 8 * 2.0**-6
+    return -value if code > 127 else value
+
+
+@pytest.mark.parametrize(
+    ("shape", "scales", "block"),
+    [
+        ((5, 6), (1,), None),
+        ((5, 6), (5, 1), None),
+        ((200, 150), (2, 2), [128, 128]),
+        ((200, 150), (2, 2), None),
+        ((7, 6), (3, 2), [3, 4]),
+        ((3, 130, 6), (3, 2, 1), [128, 128]),
+        ((3, 5, 6), (3, 1, 1), None),
+    ],
+)
+@pytest.mark.parametrize("name", ["weight_scale_inv", "weight_scale"])
+def test_floats_of_eight_bits(
+    tmp_path: Path, shape: tuple[int, ...], scales: tuple[int, ...], block: Any, name: str
+) -> None:
+    codes = draw(0).integers(0, 127, shape) + 128 * draw(1).integers(0, 2, shape)
+    scale = draw(2).random(scales).astype(np.float32)
+    tensors = {"m.weight": codes.astype(np.uint8), f"m.{name}": scale, "m.input_scale": scale[:1]}
+    settings = {"quant_method": "fp8", "weight_block_size": block}
+    folder = checkpoint(tmp_path / "m", tensors, settings, weight="F8_E4M3")
+    high, wide = block or ((128, 128) if shape[0] == 200 else shape[-2:])
+    if scales == (5, 1):
+        high = 1
+    wanted = np.empty(shape)
+    grid = scale.reshape((-1, *scale.shape[-2:]) if scale.ndim > 1 else (1, 1, -1))
+    for place in np.ndindex(shape):
+        expert = place[0] if len(shape) == 3 else 0
+        row, column = place[-2] // high % grid.shape[1], place[-1] // wide % grid.shape[2]
+        wanted[place] = e4m3(int(codes[place])) * float(grid[expert, row, column])
+    out = read(folder)
+    assert list(out) == ["m.weight"]
+    np.testing.assert_allclose(out["m.weight"], wanted, rtol=1e-6)
+
+
+def test_types_of_eight_bits(tmp_path: Path) -> None:
+    codes = np.array([[0x3C, 0xBC, 0x7B, 0x01]], np.uint8)
+    tensors = {"m.weight": codes, "m.weight_scale_inv": np.array([129], np.uint8)}
+    types = {"weight": "F8_E5M2", "weight_scale_inv": "F8_E8M0"}
+    folder = checkpoint(tmp_path / "m", tensors, {"quant_method": "fp8"}, **types)
+    assert read(folder)["m.weight"].tolist() == [[4.0, -4.0, 4 * 57344.0, 4 * 2.0**-16]]
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+@pytest.mark.parametrize("form", ["gptq", "gptq_v2"])
+@pytest.mark.parametrize("ordered", [True, False])
+def test_gptq(tmp_path: Path, bits: int, form: str, ordered: bool) -> None:
+    inputs = 32 if bits == 3 else IN + 8
+    codes = draw(0).integers(0, 2**bits, (32, inputs))
+    zeros = draw(1).integers(form == "gptq", 2**bits, (inputs // GROUP, 32))
+    scales = (draw(2).random(zeros.shape) + 0.1).astype(np.float16)
+    group = np.arange(inputs) // GROUP
+    group = group if ordered else draw(3).permutation(group)
+    tensors = {
+        "m.qweight": packed(codes, bits).T,
+        "m.qzeros": packed(zeros - (form == "gptq"), bits),
+        "m.scales": scales,
+        "m.bias": np.ones(32, np.float16),
+    }
+    if not ordered:
+        tensors["m.g_idx"] = group.astype(np.int32)
+    settings = {
+        "quant_method": "gptq",
+        "bits": bits,
+        "group_size": GROUP,
+        "checkpoint_format": form,
+    }
+    out = read(checkpoint(tmp_path / "m", tensors, settings))
+    wanted = (codes - zeros[group].T) * scales[group].T.astype(np.float64)
+    assert list(out) == ["m.weight"]
+    np.testing.assert_allclose(out["m.weight"], wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("zeroed", [True, False])
+def test_awq(tmp_path: Path, zeroed: bool) -> None:
+    codes, zeros = draw(0).integers(0, 16, (IN, OUT)), draw(1).integers(0, 16, (IN // GROUP, OUT))
+    scales = draw(2).random(zeros.shape).astype(np.float16)
+    order = [block * 8 + place for block in range(OUT // 8) for place in (0, 2, 4, 6, 1, 3, 5, 7)]
+    tensors = {"m.qweight": packed(codes[:, order], 4), "m.scales": scales}
+    if zeroed:
+        tensors["m.qzeros"] = packed(zeros[:, order], 4)
+    settings = {"quant_method": "awq", "bits": 4, "group_size": GROUP, "version": "GEMM"}
+    out = read(checkpoint(tmp_path / "m", tensors, settings))["m.weight"]
+    group = np.arange(IN) // GROUP
+    wanted = (codes - (zeros[group] if zeroed else 8)) * scales[group].astype(np.float64)
+    np.testing.assert_allclose(out, wanted.T, rtol=1e-6)
+
+
+@pytest.mark.parametrize("nested", [True, False])
+@pytest.mark.parametrize("shape", [(6, 32), (5, 7)])
+def test_bitsandbytes_of_four_bits(tmp_path: Path, nested: bool, shape: tuple[int, int]) -> None:
+    count, block, outer = shape[0] * shape[1], 16, 2
+    codes = draw(0).integers(0, 16, count + count % 2)
+    table = np.sort(draw(1).normal(size=16)).astype(np.float32)
+    blocks = -(-count // block)
+    state: dict[str, Any] = {"quant_type": "nf4", "blocksize": block, "shape": list(shape)}
+    tensors = {
+        "m.weight": (codes[::2] << 4 | codes[1::2]).astype(np.uint8)[:, None],
+        "m.weight.quant_map": table,
+    }
+    largest = draw(2).random(blocks).astype(np.float32)
+    tensors["m.weight.absmax"] = largest
+    if nested:
+        held, inner = draw(3).integers(0, 256, blocks), draw(4).random(256).astype(np.float32)
+        over = draw(5).random(-(-blocks // outer)).astype(np.float32)
+        largest = inner[held].astype(np.float64) * over[np.arange(blocks) // outer] + 0.25
+        tensors["m.weight.absmax"] = held.astype(np.uint8)
+        tensors["m.weight.nested_absmax"], tensors["m.weight.nested_quant_map"] = over, inner
+        state |= {"nested_blocksize": outer, "nested_offset": 0.25}
+    said = np.frombuffer(json.dumps(state).encode(), np.uint8)
+    tensors["m.weight.quant_state.bitsandbytes__nf4"] = said
+    out = read(checkpoint(tmp_path / "m", tensors, {"quant_method": "bitsandbytes"}))["m.weight"]
+    wanted = table[codes[:count]].astype(np.float64) * largest[np.arange(count) // block]
+    np.testing.assert_allclose(out, wanted.reshape(shape), rtol=1e-6)
+
+
+def test_bitsandbytes_of_eight_bits(tmp_path: Path) -> None:
+    codes, largest = draw(0).integers(-127, 128, (OUT, IN)), draw(1).random(OUT).astype(np.float32)
+    tensors = {
+        "m.weight": codes.astype(np.int8),
+        "m.SCB": largest,
+        "m.weight_format": np.array(0, np.uint8),
+    }
+    out = read(checkpoint(tmp_path / "m", tensors, {"quant_method": "bitsandbytes"}))
+    np.testing.assert_allclose(out["m.weight"], codes * largest[:, None] / 127, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("bits", "ordered"), [(4, True), (4, False), (3, True), (8, True)])
+@pytest.mark.parametrize("zeroed", [True, False])
+def test_compressed_tensors(tmp_path: Path, bits: int, ordered: bool, zeroed: bool) -> None:
+    half = 2 ** (bits - 1)
+    codes = draw(0).integers(-half, half, (OUT, IN))
+    zeros = draw(1).integers(-half, half, (OUT, IN // GROUP))
+    scales = (draw(2).random(zeros.shape) + 0.1).astype(np.float32)
+    group = np.arange(IN) // GROUP
+    tensors = {
+        "m.weight_packed": packed(codes + half, bits),
+        "m.weight_scale": scales,
+        "m.weight_shape": np.array([OUT, IN]),
+    }
+    if zeroed:
+        tensors["m.weight_zero_point"] = packed((zeros + half).T, bits).T
+    if not ordered:
+        group = draw(3).permutation(group)
+        tensors["m.weight_g_idx"] = group.astype(np.int32)
+    rule = {"weights": {"num_bits": bits, "type": "int", "strategy": "group", "group_size": GROUP}}
+    settings = {"quant_method": "compressed-tensors", "config_groups": {"group_0": rule}}
+    out = read(checkpoint(tmp_path / "m", tensors, settings))["m.weight"]
+    wanted = codes - (zeros[:, group] if zeroed else 0)
+    np.testing.assert_allclose(out, wanted * scales[:, group].astype(np.float64), rtol=1e-6)
+
+
+def test_whole_numbers_of_eight_bits_with_a_zero(tmp_path: Path) -> None:
+    codes = draw(0).integers(-128, 128, (OUT, IN))
+    zeros, scales = draw(1).integers(-9, 9, (OUT, 1)), draw(2).random((OUT, 1)).astype(np.float32)
+    tensors = {
+        "m.weight": codes.astype(np.int8),
+        "m.weight_scale": scales,
+        "m.weight_zero_point": zeros.astype(np.int8),
+    }
+    out = read(checkpoint(tmp_path / "m", tensors, {"quant_method": "compressed-tensors"}))
+    np.testing.assert_allclose(out["m.weight"], (codes - zeros) * scales.astype("f8"), rtol=1e-6)
+
+
+def test_rows_come_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pomona.models.tensors.files.BLOCK", 50)
+    for number, check in enumerate(
+        [
+            lambda folder: test_gptq(folder, 4, "gptq", False),
+            lambda folder: test_awq(folder, True),
+            lambda folder: test_bitsandbytes_of_four_bits(folder, True, (5, 7)),
+            lambda folder: test_compressed_tensors(folder, 3, True, True),
+            lambda folder: test_floats_of_eight_bits(
+                folder, (3, 130, 6), (3, 2, 1), [128, 128], "weight_scale"
+            ),
+        ]
+    ):
+        (tmp_path / f"{number}").mkdir()
+        check(tmp_path / f"{number}")
+
+
+W = np.zeros((8, 8), np.uint8)
+GPTQ: Arrays = {
+    "m.qweight": np.zeros((4, 8), np.int32),
+    "m.qzeros": np.zeros((4, 1), np.int32),
+    "m.scales": np.ones((4, 8), np.float16),
+}
+ALONE = {"m.weight": W, "m.weight_scale": np.ones(1, np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("tensors", "settings", "says"),
+    [
+        (
+            ALONE,
+            {"quant_method": "aqlm"},
+            '/m: "m" is quantised by aqlm, whose weights are not read — save it in bfloat16 first; '
+            "known are awq, bitsandbytes, compressed-tensors, fbgemm-fp8, fp8, gptq, modelopt",
+        ),
+        ({"m.weight": W}, None, "quantised by a method that its config.json does not name"),
+        ({"m.weight": W}, {"quant_method": "fp8"}, 'there is no "m.weight_scale_inv" — copy it'),
+        (
+            {"m.weight": W, "m.weight_scale": np.ones((3, 5), np.float32)},
+            {"quant_method": "fp8"},
+            'tensor "m.weight" of "m" and what belongs to it do not fit: m.weight [8, 8], m.weight_',
+        ),
+        (
+            {"m.weight": W, "m.weight_scale": np.ones((8, 1), np.uint8)},
+            {"quant_method": "fp8"},
+            'tensor "m.weight_scale" of "m" is U8, no scale that is known',
+        ),
+        (
+            {**ALONE, "m.codebook": W},
+            {"quant_method": "fp8"},
+            'tensor "m.codebook" of "m" is U8 and no part of a weight of fp8',
+        ),
+        (
+            ALONE,
+            {"quant_method": "fp8", "weight_block_size": [0, 1]},
+            "blocks of weights are [0, 1]",
+        ),
+        (GPTQ, {"quant_method": "gptq", "bits": 5}, '"bits": 5 — known are 2, 3, 4, 8'),
+        (GPTQ, {"quant_method": "gptq", "bits": "4"}, "\"bits\": '4' — known are"),
+        (GPTQ, {"quant_method": "gptq", "checkpoint_format": "marlin"}, "in the format marlin"),
+        (GPTQ, {"quant_method": "gptq", "group_size": 4}, 'tensor "m.qweight" of "m" and what'),
+        (
+            GPTQ,
+            {"quant_method": "awq", "version": "gemv"},
+            "in the version gemv, which is not read",
+        ),
+        (GPTQ, {"quant_method": "awq", "group_size": 2}, 'tensor "m.qweight" of "m" and what'),
+        (
+            {"m.weight_packed": W},
+            {"quant_method": "compressed-tensors"},
+            'there is no "m.weight_scale"',
+        ),
+        (
+            {"m.weight": W, "m.weight.quant_state.bitsandbytes__nf4": W[0]},
+            {"quant_method": "bitsandbytes"},
+            "m.weight.quant_state.bitsandbytes__nf4: is not JSON",
+        ),
+    ],
+)
+def test_what_is_not_known_is_refused_by_name(
+    tmp_path: Path, tensors: Arrays, settings: dict[str, Any] | None, says: str
+) -> None:
+    types = {"weight": "F8_E4M3"} if "m.weight" in tensors and settings != {} else {}
+    if settings and settings["quant_method"] == "bitsandbytes":
+        types = {}
+    with pytest.raises(PomonaError) as error:
+        read(checkpoint(tmp_path / "m", tensors, settings, **types))
+    assert says in str(error.value)
+
+
+def test_a_number_that_is_none_is_refused(tmp_path: Path) -> None:
+    tensors = {"m.weight": np.full((1, 4), 127, np.uint8), "m.weight_scale": np.ones(1, np.float32)}
+    folder = checkpoint(tmp_path / "m", tensors, {"quant_method": "fp8"}, weight="F8_E4M3")
+    with pytest.raises(PomonaError, match=r'tensor "m.weight" would hold NaN, infinity or'):
+        read(folder)
