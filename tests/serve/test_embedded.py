@@ -39,14 +39,14 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     house.stop()
 
 
-def _models() -> list[str]:
+def _models() -> list[Any]:
     return [
         "ui",
         pytest.param(
             "smollm2",
             marks=pytest.mark.skipif(not SMOLLM2, reason="smollm2 is not on this machine"),
         ),
-    ]  # type: ignore[list-item]
+    ]
 
 
 @pytest.mark.parametrize("name", _models())
@@ -84,8 +84,13 @@ def test_a_strategy_draws_and_chooses_and_equal_seeds_agree(house: House, name: 
 @pytest.mark.parametrize(
     ("given", "param", "says"),
     [
-        ({"repetition_penalty": 1.1}, "repetition_penalty", "is not known to this model"),
-        ({"presence_penalty": 1}, "presence_penalty", "this model cannot do presence_penalty 1"),
+        ({"reasoning_effort": "low"}, "reasoning_effort", "is not known to this model"),
+        ({"suffix": "end"}, "suffix", "this model cannot do suffix end"),
+        ({"presence_penalty": 3}, "presence_penalty", "must be from -2 to 2"),
+        ({"logit_bias": {"x": 1}}, "logit_bias", 'names "x", which is no token id'),
+        ({"logit_bias": {"1": 101}}, "logit_bias.1", "must be from -100 to 100"),
+        ({"logit_bias": {"99999": 1}}, None, "there is no token 99999"),
+        ({"repetition_penalty": 0}, "repetition_penalty", "must be above 0"),
         ({"tool_choice": "required"}, "tool_choice", "required, and there are no tools"),
         ({"response_format": {"type": "xml"}}, "response_format", 'there is no format "xml"'),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, None, "knows no tools"),
@@ -108,6 +113,23 @@ def test_what_a_model_cannot_do_it_says(
     assert response.status_code == 400
     assert says in response.json()["error"]["message"]
     assert response.json()["error"]["param"] == param
+
+
+@pytest.mark.parametrize("name", _models())
+def test_penalties_and_biases_bend_answers(house: House, name: str) -> None:
+    def texts(**given: Any) -> set[str]:
+        asked = {"messages": SAY, "max_tokens": 6, "temperature": 0, **given}
+        answer = house.chat(model=name, **asked)
+        assert answer.status_code == 200, answer.text
+        return {choice["message"]["content"] for choice in answer.json()["choices"]}
+
+    free = texts()
+    assert texts(top_k=-1, presence_penalty=0, logit_bias={}, repetition_penalty=1.0) == free
+    assert texts(logit_bias={"500": 100}) != free
+    assert len(texts(top_k=1, temperature=1.5, n=3, seed=2)) == 1
+    penalties = {"presence_penalty": 2, "frequency_penalty": 2, "repetition_penalty": 9}
+    for field, value in list(penalties.items())[: 3 if name == "ui" else 1]:
+        assert len(texts(logit_bias={"500": 20}, **{field: value})) == 1
 
 
 def test_what_changes_nothing_is_taken(house: House) -> None:

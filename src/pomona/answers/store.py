@@ -44,6 +44,10 @@ class Wrapper(Model):
         """The model's own."""
         return await self.model.vectors(texts)
 
+    async def spell(self, ids: Sequence[int]) -> str:
+        """The model's own."""
+        return await self.model.spell(ids)
+
     def tokens(self, request: Request) -> int:
         """The model's own."""
         return self.model.tokens(request)
@@ -51,6 +55,11 @@ class Wrapper(Model):
     def cost(self, prompt: int, answer: int = 0, samples: int = 1) -> Spent:
         """The model's own."""
         return self.model.cost(prompt, answer, samples)
+
+
+_LATER = ("steer", "logprobs", "schema", "must_call", "spelled", "prefix", "top_k")
+_LATER += ("frequency_penalty", "presence_penalty", "repetition_penalty", "logit_bias")
+_NOTHING = Request()
 
 
 def open_store(path: str | Path) -> Database:
@@ -219,8 +228,8 @@ def _base(identity: str, request: Request) -> bytes:
         "schema": None if request.schema is None else json.dumps(request.schema),
     }
     del parts["temperature"]
-    for name in ("steer", "logprobs", "schema", "must_call", "prefix"):
-        if parts[name] in (None, (), ""):
+    for name in _LATER:
+        if getattr(request, name) == getattr(_NOTHING, name):
             del parts[name]
     return hashlib.sha256(
         json.dumps(parts, sort_keys=True, ensure_ascii=True, default=_plain).encode()

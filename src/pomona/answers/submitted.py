@@ -26,6 +26,7 @@ from pomona.models import (
     ModelError,
     Reply,
     Request,
+    Spelled,
     Spent,
     TransientError,
 )
@@ -206,6 +207,10 @@ class InBatches(CachedModel):
         try:
             parts = parse_json(text.encode(), self.path)
             lists = {name: tuple(parts[name]) for name in _LISTS if name in parts}
+            bias = {int(token): value for token, value in parts.get("logit_bias", {}).items()}
+            parts["logit_bias"] = bias
+            if given := parts.get("spelled"):
+                lists["spelled"] = Spelled(given[0], tuple(given[1]))
             return Request(**{**parts, **lists})
         except (PomonaError, TypeError, KeyError) as error:
             raise self._file.damaged(error) from error

@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         ReplyPiece as ReplyPiece,
         Request as Request,
         Sample as Sample,
+        Spelled as Spelled,
         Spent as Spent,
         Steer as Steer,
         Token as Token,
@@ -86,7 +87,7 @@ __getattr__, __dir__ = lazily(
         "pull resolve smollm2_path",
         "model": "HAVE Ability Model able",
         "request": "Ask BatchTerms Draw Finish Message ModelError Reply ReplyPiece Request Sample "
-        "Spent Steer Token prompt_tokens",
+        "Spelled Spent Steer Token prompt_tokens",
         "schemas": "UNSUPPORTED",
         "torch.codec": "Codec",
         "torch.network": "quiet shape_of",

@@ -9,7 +9,7 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -25,7 +25,7 @@ from pomona.models.flops import gguf_shape
 from pomona.models.http.choices import UpstreamChoice, choices_of
 from pomona.models.http.client import HttpClient, usage_of
 from pomona.models.http.model import vectors_of
-from pomona.models.llama_library import Engine, check_grammar, constrains, kept, start
+from pomona.models.llama_library import Engine, check_grammar, constrains, kept, one_of, start
 from pomona.models.locating import gguf_header
 from pomona.models.model import Ability, CostModel, Model
 from pomona.models.request import (
@@ -38,6 +38,7 @@ from pomona.models.request import (
     Spent,
     Token,
     check,
+    check_ids,
     content_of,
     tokens_within,
     too_long,
@@ -50,6 +51,7 @@ _NO_SEED = (1 << 32) - 1  # llama.cpp takes this one for "any"
 _TOKEN = ("token", "logprob", "bytes", "top_logprobs")
 _LONGEST = 8192
 _PATIENCE = 3600.0
+_PENALISED = 1 << 17  # tokens that penalties look back
 _CUT = "\ufffd"  # what stands for a character of which bytes are missing
 _Prompt = str | list[int]  # as text, or as tokens where answers are begun with others
 _LONGEST_CHARACTER = 4  # tokens that one can be spread over, a byte each
@@ -225,6 +227,8 @@ class LlamaModel(Model):
 
     async def _held(self, request: Request) -> Request:
         """The request with the grammar that its answer must follow."""
+        if request.logit_bias:
+            self._check_ids(request.logit_bias)
         if not request.must_call and request.schema is None:
             return request
         if "schema" not in self.abilities:
@@ -233,6 +237,16 @@ class LlamaModel(Model):
         grammar = await asyncio.to_thread(work)
         request = request if "tools" in self.abilities else described(request)
         return replace(request, extra={**request.extra, "grammar": grammar})
+
+    async def spell(self, ids: Sequence[int]) -> str:
+        """See `Model`."""
+        self._check_ids(ids)
+        return (await self._post("detokenize", {"tokens": list(ids)}))["content"]
+
+    def _check_ids(self, ids: Iterable[int]) -> None:
+        if self.shape is None:  # llama.cpp ends the process at an id that it has not
+            raise wrong_request("the file does not say how many tokens there are", where=self.name)
+        check_ids(ids, self.shape.vocabulary)
 
     async def _prompt(self, request: Request) -> tuple[_Prompt, int]:
         """The prompt with what answers begin with, by the chat template in the file; its tokens."""
@@ -243,13 +257,14 @@ class LlamaModel(Model):
         text = request.prompt
         if text is None:
             text = str((await self._post("apply-template", _messages_of(request)))["prompt"])
-        ids = await self._ids(text, special=True)
+        given = list(request.prompt_ids)
+        ids = given or await self._ids(text, special=True)
         begun = await self._ids(request.prefix, special=False) if request.prefix else []
         if not ids:
             raise wrong_request("the prompt is empty, and the model needs at least one token")
         if (read := len(ids) + len(begun)) + 1 > self.context:
             raise too_long(read, self.context, self.name)
-        return [*ids, *begun] if begun else text, read
+        return [*ids, *begun] if begun or given else text, read
 
     async def _ids(self, text: str, *, special: bool) -> list[int]:
         flags = {"add_special": special, "parse_special": special}
@@ -394,14 +409,27 @@ def _body_of(
     body: dict[str, Any] = {
         "n_predict": request.max_tokens,
         "temperature": temperature,
-        "top_k": 0,
+        "top_k": request.top_k,
         "top_p": request.top_p,
         "min_p": request.min_p,
-        "samplers": ["temperature", "top_p", "min_p"],
+        "samplers": [
+            *(["penalties"] if request.penalised else []),
+            *(["top_k"] if request.top_k else []),
+            *("temperature", "top_p", "min_p"),
+        ],
         "seed": _seed(request.seed, indices[0]),
         "cache_prompt": True,
         "return_tokens": True,
     }
+    if request.penalised:
+        body |= {
+            "repeat_last_n": _PENALISED,
+            "repeat_penalty": request.repetition_penalty,
+            "frequency_penalty": request.frequency_penalty,
+            "presence_penalty": request.presence_penalty,
+        }
+    if request.logit_bias:
+        body["logit_bias"] = [list(pair) for pair in request.logit_bias.items()]
     if prompt is not None:
         body["prompt"] = prompt
     if len(indices) > 1:
@@ -409,7 +437,7 @@ def _body_of(
     if request.stop:
         body["stop"] = list(request.stop)
     if request.options:
-        body["grammar"] = "root ::= " + " | ".join(map(_literal, request.options))
+        body["grammar"] = one_of(request.options)
     if request.logprobs is not None:
         known = {"n_probs": max(1, request.logprobs)}  # of the chat route: its own names for it
         body |= (
@@ -423,11 +451,8 @@ def _body_of(
 def _messages_of(request: Request) -> dict[str, Any]:
     """The messages and tools of a request."""
     messages = [{**message, "content": content_of(message)} for message in request.messages]
-    return (
-        {"messages": messages, "tools": [dict(tool) for tool in request.tools]}
-        if request.tools
-        else {"messages": messages}
-    )
+    tools = {"tools": [dict(tool) for tool in request.tools]} if request.tools else {}
+    return {"messages": messages, **tools}
 
 
 async def _keep(request: Request, choices: Sequence[UpstreamChoice]) -> None:
@@ -473,9 +498,3 @@ def _spelled(row: Mapping[str, Any]) -> list[Token]:
 def _shown(row: Mapping[str, Any], text: str, tokens: list[Token]) -> list[Token]:
     """The tokens without those of a stop string."""
     return list(tokens_within(tokens, text)) if row.get("stop_type") == "word" else tokens
-
-
-def _literal(text: str) -> str:
-    """A string as GBNF writes it."""
-    escapes = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
-    return '"' + "".join(escapes.get(letter, letter) for letter in text) + '"'

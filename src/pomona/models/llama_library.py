@@ -6,7 +6,7 @@ functions of llguidance in the library of `xllamacpp` are asked before.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from ctypes import POINTER, c_bool, c_char_p, c_int8, c_int32, c_size_t, c_uint32, c_void_p
 from functools import cache, lru_cache
@@ -159,3 +159,14 @@ def kept(grammar: str, text: str, *, whole: bool) -> bool:
     with _matching(grammar) as (library, matcher):
         failed = library.llg_matcher_consume_tokens(matcher, tokens, len(spelled))
         return not failed and (not whole or library.llg_matcher_is_accepting(matcher))
+
+
+def one_of(options: Sequence[str]) -> str:
+    """The grammar of llama.cpp's own whose answers are these texts."""
+    return "root ::= " + " | ".join(map(_literal, options))
+
+
+def _literal(text: str) -> str:
+    """A string as GBNF writes it."""
+    escapes = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+    return '"' + "".join(escapes.get(letter, letter) for letter in text) + '"'

@@ -119,6 +119,12 @@ class Model:
         """Unit vectors `[n, d]`, with the ability "embed", and what they cost."""
         raise self.without("embed")
 
+    async def spell(self, ids: Sequence[int]) -> str:
+        """The text of token ids, special tokens among them; "" where no tokenizer is at hand. A
+        ModelError for ids that the model has not.
+        """
+        return ""
+
     def tokens(self, request: Request) -> int:
         """Tokens of the prompt: counted where a tokenizer is at hand, else guessed from the text,
         rather too many.

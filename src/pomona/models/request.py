@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from pomona.errors import PomonaError, positive
 
@@ -48,6 +48,15 @@ class Steer(Protocol):
         ...
 
 
+class Spelled(NamedTuple):
+    """A prompt that was given as token ids, with the text that they spell, "" where that is not
+    known.
+    """
+
+    text: str
+    ids: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class Request:
     """What is asked of a model: messages, or a plain `prompt` that no chat template touches.
@@ -80,6 +89,24 @@ class Request:
     schema: Mapping[str, Any] | bool | None = None
     must_call: tuple[str, ...] = ()
     prefix: str = ""
+    spelled: Spelled | None = None
+    top_k: int = 0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def penalised(self) -> bool:
+        """Whether tokens are made less likely by what was said before."""
+        penalties = self.frequency_penalty, self.presence_penalty
+        return any(penalties) or self.repetition_penalty != 1
+
+    @property
+    def prompt_ids(self) -> tuple[int, ...]:
+        """The token ids of the prompt, where they were given and nobody changed the text."""
+        given = self.spelled
+        return given.ids if given is not None and given.text == self.prompt else ()
 
     @property
     def held(self) -> bool:
@@ -208,6 +235,7 @@ def check(request: Request, samples: Sequence[Draw], unsteerable: str | None = N
         raise wrong_request(
             f"min_p is {request.min_p}", remedy="use a number from 0 to below 1; 0 keeps everything"
         )
+    _check_logits(request)
     for index, temperature in samples:
         if index < 0:
             raise wrong_request(f"the sample index is {index}", remedy="count samples from 0")
@@ -237,6 +265,18 @@ def check(request: Request, samples: Sequence[Draw], unsteerable: str | None = N
         )
 
 
+def _check_logits(request: Request) -> None:
+    """A ModelError for what would change logits beyond what is meant."""
+    if request.top_k < 0:
+        raise wrong_request(f"top_k is {request.top_k}", remedy="use 0 for all tokens, or more")
+    if not 0 < request.repetition_penalty < math.inf:
+        message = f"repetition_penalty is {request.repetition_penalty}"
+        raise wrong_request(message, remedy="use a number above 0; 1 changes nothing")
+    values = (request.frequency_penalty, request.presence_penalty, *request.logit_bias.values())
+    if not all(map(math.isfinite, values)):
+        raise wrong_request("a penalty or a bias is no finite number", remedy="use finite numbers")
+
+
 _PER_MESSAGE = 16  # tokens a chat template puts around a message, at most
 _SYSTEM = 32  # and what it adds by itself
 _BYTES_PER_TOKEN = 3
@@ -244,6 +284,8 @@ _BYTES_PER_TOKEN = 3
 
 def prompt_tokens(request: Request) -> int:
     """A guess of the tokens of a request's prompt, from its bytes."""
+    if request.prompt_ids:
+        return len(request.prompt_ids)
     if request.prompt is not None:
         return _tokens(request.prompt + request.prefix) + 1
     tools = (
@@ -373,6 +415,14 @@ def wrong_request(
 ) -> ModelError:
     """The error of a request that no retry can help: status 400."""
     return ModelError(message, status=400, where=where, remedy=remedy, code=code)
+
+
+def check_ids(ids: Iterable[int], vocabulary: int) -> None:
+    """A ModelError for a token id that the model has not."""
+    wrong = next((id for id in ids if not 0 <= id < vocabulary), None)
+    if wrong is not None:
+        message = f"there is no token {wrong}; the model has {vocabulary:,}, from 0"
+        raise wrong_request(message, remedy="use the tokenizer of this model, or give text")
 
 
 def too_long(tokens: int, context: int, name: str) -> ModelError:

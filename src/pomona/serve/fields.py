@@ -9,6 +9,7 @@ from typing import Any
 
 from pomona.web import ApiError, wrong
 
+_MOST_TOKENS = 1 << 31
 _KINDS: dict[type, str] = {
     str: "a string",
     bool: "true or false",
@@ -77,16 +78,39 @@ class Fields:
             raise bad(self.path(name), f"is {_short(value)}; it must be from {low} to {high}")
         return value
 
-    def texts(self, name: str, most: int, *, empty: bool = True) -> tuple[str, ...] | None:
-        """A string, or a list of 1 to `most` strings."""
+    def prompts(
+        self, name: str, most: int, *, empty: bool = True
+    ) -> tuple[str | tuple[int, ...], ...]:
+        """A string, a list of token ids, or a list of 1 to `most` of these; it must be there."""
+        value = self.rest.get(name)
+        if value is None:
+            raise missing(self.path(name))
+        several = [value] if isinstance(value, list) and value and _is_ids(value) else value
+        if not (
+            several and isinstance(several, list) and all(isinstance(one, list) for one in several)
+        ):
+            return self.texts(name, most, empty=empty, also=" or arrays of token ids") or ()
+        del self.rest[name]
+        if not 1 <= len(several) <= most:
+            raise bad(self.path(name), f"has {len(several)} entries; it must have from 1 to {most}")
+        for at, ids in enumerate(several):
+            if not ids or not _is_ids(ids):
+                raise mistyped(f"{self.path(name)}[{at}]", "an array of token ids, not empty")
+        return tuple(map(tuple, several))
+
+    def texts(
+        self, name: str, most: int, *, empty: bool = True, also: str = "", least: int = 1
+    ) -> tuple[str, ...] | None:
+        """A string, or a list of `least` to `most` strings. `also` is what else may stand there."""
         value = self.rest.pop(name, None)
         if value is None:
             return None
         texts = [value] if isinstance(value, str) else value
         if not isinstance(texts, list) or not all(isinstance(one, str) for one in texts):
-            raise mistyped(self.path(name), "a string or an array of strings")
-        if not 1 <= len(texts) <= most:
-            raise bad(self.path(name), f"has {len(texts)} entries; it must have from 1 to {most}")
+            raise mistyped(self.path(name), "a string or an array of strings" + also)
+        if not least <= len(texts) <= most:
+            bounds = f"it must have from {least} to {most}"
+            raise bad(self.path(name), f"has {len(texts)} entries; {bounds}")
         if not empty and not all(texts):
             raise bad(self.path(name), "holds an empty string")
         return tuple(texts)
@@ -104,6 +128,10 @@ class Fields:
         """An ApiError when a field is left that nobody knows."""
         for name in self.rest:
             raise bad(self.path(_short(name)), "is not known here", "unknown_parameter")
+
+
+def _is_ids(values: list[Any]) -> bool:
+    return all(type(one) is int and 0 <= one < _MOST_TOKENS for one in values)
 
 
 def bad(path: str, what: str, code: str = "invalid_value") -> ApiError:

@@ -4,6 +4,7 @@ only a server behind us may know.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -28,14 +29,13 @@ _INERT = frozenset(
     }
 )
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "presence_penalty": (0,),
-    "frequency_penalty": (0,),
-    "logit_bias": ({},),
     "modalities": (["text"],),
     "echo": (False,),
     "suffix": ("",),
 }
 MOST_LOGPROBS = 20
+_MOST_BIASES, _MOST_TOKENS_KEPT = 1024, 1 << 31
+_IDS = re.compile(r"[0-9]{1,9}")
 
 
 def extras(
@@ -54,6 +54,8 @@ def extras(
         raise _unable(served, param)
     if left.get("best_of") == n:
         del left["best_of"]
+    changes |= _logits(fields := Fields(left))
+    left = fields.rest
     for name, value in left.items():
         if name not in _NEUTRAL:
             raise bad(name[:80], "is not known to this model", "unknown_parameter")
@@ -82,6 +84,25 @@ def _checked(rest: Mapping[str, Any], tools: Sequence[Mapping[str, Any]]) -> dic
         held = _format(rest.get(FORMAT)) | _choice(rest.get(CHOICE), tools)
         return {name: value for name, value in held.items() if name != "tools"}
     return {}
+
+
+def _logits(fields: Fields) -> dict[str, Any]:
+    """What changes logits; -1 is another name for no top_k."""
+    if fields.rest.get("top_k") == -1:
+        del fields.rest["top_k"]
+    given: dict[str, Any] = {
+        "top_k": fields.integer("top_k", 0, _MOST_TOKENS_KEPT, 0),
+        "frequency_penalty": fields.number("frequency_penalty", -2, 2, 0.0),
+        "presence_penalty": fields.number("presence_penalty", -2, 2, 0.0),
+        "repetition_penalty": fields.number("repetition_penalty", 0, 10, 1.0, above=True),
+    }
+    bias = Fields(fields.take("logit_bias", dict, {}), "logit_bias")
+    if len(bias.rest) > _MOST_BIASES:
+        raise bad("logit_bias", f"has {len(bias.rest)} entries; at most {_MOST_BIASES} are taken")
+    names = list(bias.rest)
+    if (wrong_name := next((name for name in names if not _IDS.fullmatch(name)), None)) is not None:
+        raise bad("logit_bias", f'names "{wrong_name[:80]}", which is no token id')
+    return given | {"logit_bias": {int(name): bias.number(name, -100, 100) for name in names}}
 
 
 def _unable(served: ServedModel, param: str) -> ApiError:

@@ -12,7 +12,7 @@ from typing import Any
 from pomona.answers import Budget
 from pomona.errors import PomonaError
 from pomona.markers import AUTO, Value, untrained
-from pomona.models import Request
+from pomona.models import Request, Spelled
 from pomona.sample import Strategy
 from pomona.serve.fields import Fields, bad, missing, mistyped
 from pomona.serve.parameters import MOST_TOKENS, extras, logprobs
@@ -85,11 +85,19 @@ def read_completion(body: Mapping[str, Any], models: ServedModels) -> ParsedRequ
     """The body of POST /v1/completions. ApiError 400 or 404 names what is wrong."""
     fields = Fields(body)
     served, called = _model(fields, models)
-    prompts = fields.texts("prompt", _MOST_PROMPTS)
-    if prompts is None:
-        raise missing("prompt")
+    prompts = fields.prompts("prompt", _MOST_PROMPTS)
     tokens = fields.integer("max_tokens", 1, MOST_TOKENS, _TOKENS)
-    return _parsed(fields, served, called, [Request(prompt=prompt) for prompt in prompts], tokens)
+    bare = [
+        Request(prompt=one)
+        if isinstance(one, str)
+        else Request(prompt="", spelled=Spelled("", one))
+        for one in prompts
+    ]
+    parsed = _parsed(fields, served, called, bare, tokens)
+    if bare[0].prompt_ids and served.remote and (parsed.context or parsed.strategy):
+        message = "prompt is token ids, and only their server knows their text — give text"
+        raise wrong("prompt", message, "unsupported_value")
+    return parsed
 
 
 def _model(fields: Fields, models: ServedModels) -> tuple[ServedModel, str]:
@@ -120,7 +128,7 @@ def _parsed(
     }
     if settings["min_p"] == 1:
         raise bad("min_p", "is 1; it must be from 0 to below 1")
-    settings["stop"] = fields.texts("stop", 16, empty=False) or ()
+    settings["stop"] = fields.texts("stop", 16, empty=False, least=0) or ()
     settings["logprobs"] = logprobs(fields, chat=chat)
     seed = fields.integer("seed", *_SEEDS)
     if seed is None:  # another for each request, but greedy answers do not need any

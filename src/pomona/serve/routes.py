@@ -14,12 +14,14 @@ import numpy as np
 
 from pomona.errors import PomonaError
 from pomona.markers import MarkedModel, Trained
+from pomona.models import Spelled, Spent
 from pomona.sample.context import Context, Feedback, Memory, Neighbours, Selected, Thought
 from pomona.serve.call import FEEDBACK, MEMORY, Call, event, send_events
 from pomona.serve.fields import Fields, bad, missing, mistyped
 from pomona.serve.parsing import ParsedRequest, read_chat, read_completion
 from pomona.serve.response_shape import ResponseShape
 from pomona.serve.responses import read_response, renamed
+from pomona.serve.served import ServedModel
 from pomona.serve.shapes import Chunks, Shape, embeddings
 from pomona.serve.work import Outcome, outcome, pieces
 from pomona.web import ApiError, wrong
@@ -46,8 +48,20 @@ async def chat(call: Call) -> None:
 
 async def completions(call: Call) -> None:
     """POST /v1/completions."""
-    parsed = read_completion(await call.json(), call.state.models)
+    parsed = await _spelled(read_completion(await call.json(), call.state.models))
     await _generate(call, parsed, Chunks(parsed))
+
+
+async def _spelled(parsed: ParsedRequest) -> ParsedRequest:
+    """The request with the text of prompts that are token ids."""
+    model = parsed.served.model
+    requests = [
+        replace(one, prompt=text, spelled=Spelled(text, one.prompt_ids))
+        if one.prompt_ids and (text := await model.spell(one.prompt_ids))
+        else one
+        for one in parsed.requests
+    ]
+    return replace(parsed, requests=tuple(requests))
 
 
 async def responses(call: Call) -> None:
@@ -64,9 +78,7 @@ async def embed(call: Call) -> None:
     called = fields.need("model", str)
     served = call.state.models.find(called)
     call.model = served.name
-    texts = fields.texts("input", _MOST_INPUTS, empty=False)
-    if texts is None:
-        raise missing("input")
+    inputs = fields.prompts("input", _MOST_INPUTS, empty=False)
     encoding = fields.take("encoding_format", str, "float")
     if encoding not in {"float", "base64"}:
         raise bad("encoding_format", "must be float or base64")
@@ -78,7 +90,7 @@ async def embed(call: Call) -> None:
             400, f'the model "{served.name}" cannot embed', param="model", code="unsupported_model"
         )
     call.enter(served.name)
-    floats, spent = await call.while_here(served.model.vectors(texts))
+    floats, spent = await call.while_here(_vectors(served, inputs))
     call.paid(served.name, spent)
     vectors = np.asarray(floats, "<f4")
     if dimensions is not None and dimensions != vectors.shape[1]:
@@ -86,6 +98,17 @@ async def embed(call: Call) -> None:
     as_text = encoding == "base64"
     body = await asyncio.to_thread(embeddings, called, vectors, spent.prompt_tokens, as_text)
     await call.reply(body)
+
+
+async def _vectors(
+    served: ServedModel, inputs: Sequence[str | tuple[int, ...]]
+) -> tuple[Any, Spent]:
+    """The vectors of texts; token ids are those of another server, or the text that they spell."""
+    model: Any = served.model
+    texts = [
+        one if served.remote or isinstance(one, str) else await model.spell(one) for one in inputs
+    ]
+    return await model.vectors(texts)
 
 
 async def models(call: Call) -> None:

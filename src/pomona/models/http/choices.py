@@ -192,10 +192,7 @@ def body_of(
     }
     if len(indices) > 1:
         body["n"] = len(indices)
-    if request.top_p < 1:
-        body["top_p"] = request.top_p
-    if request.min_p > 0:
-        body["min_p"] = request.min_p
+    body |= _draws(request)
     if request.stop:
         body["stop"] = list(request.stop)
     if request.options:
@@ -207,7 +204,7 @@ def body_of(
     if request.prompt is not None:
         if request.logprobs is not None:
             body["logprobs"] = max(1, request.logprobs)
-        prompt = request.prompt + request.prefix
+        prompt = list(request.prompt_ids) or request.prompt + request.prefix
         return "completions", {**body, "prompt": prompt, **request.extra}
     if request.prefix:
         message = "cannot go on with an answer that is begun"
@@ -329,6 +326,19 @@ def _one_of(options: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def _draws(request: Request) -> dict[str, Any]:
+    """What bounds or bends draws, where it does."""
+    told: dict[str, Any] = {}
+    names = ("min_p", "top_k", "frequency_penalty", "presence_penalty")
+    told |= {name: value for name in names if (value := getattr(request, name))}
+    for name in ("top_p", "repetition_penalty"):
+        if (value := getattr(request, name)) != 1:
+            told[name] = value
+    if request.logit_bias:
+        told["logit_bias"] = {str(token): bias for token, bias in request.logit_bias.items()}
+    return told
+
+
 def _schema(schema: Mapping[str, Any] | bool) -> dict[str, Any]:
     if schema == {"type": "object"}:
         return {"type": "json_object"}
@@ -420,7 +430,7 @@ class TokenCounter:
     def guess(request: Request) -> int:
         """Prompt tokens by the length of the text."""
         if request.prompt is not None:
-            return _guess(request.prompt + request.prefix)
+            return len(request.prompt_ids) or _guess(request.prompt + request.prefix)
         return sum(
             _guess(str(message.get("content") or "")) + _PER_MESSAGE for message in request.messages
         )
@@ -429,7 +439,8 @@ class TokenCounter:
         if self._tokenizer is None:
             return self.guess(request)
         if request.prompt is not None:
-            return len(self._encoded([request.prompt + request.prefix])[0])
+            text = request.prompt + request.prefix
+            return len(request.prompt_ids) or len(self._encoded([text])[0])
         return sum(
             len(ids) + _PER_MESSAGE
             for ids in self._encoded(

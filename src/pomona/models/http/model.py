@@ -194,14 +194,17 @@ class HttpModel(Model):
         answer, _ = await self._post("completions", body | {"prompt_logprobs": top}, len(ids) + 1)
         return await asyncio.to_thread(prompt_logprobs_of, answer, ids, top, self.identity)
 
-    async def vectors(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], Spent]:
-        """See `Model`."""
+    async def vectors(
+        self, texts: Sequence[str | Sequence[int]]
+    ) -> tuple[NDArray[np.float32], Spent]:
+        """See `Model`; texts may be token ids of the server's model."""
         if not texts:
             return np.zeros((0, 0), np.float32), Spent()
-        guessed, started = (
-            sum(self.tokens(Request(prompt=text)) for text in texts),
-            time.monotonic(),
+        guesses = (
+            self.tokens(Request(prompt=text)) if isinstance(text, str) else len(text)
+            for text in texts
         )
+        guessed, started = sum(guesses), time.monotonic()
         body = {"model": self.name, "input": list(texts)}
         answer, _ = await self._post("embeddings", body, guessed)
         vectors = await asyncio.to_thread(vectors_of, answer, len(texts), self.identity)

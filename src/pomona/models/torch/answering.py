@@ -31,9 +31,11 @@ from pomona.models.schemas import called, unheld
 from pomona.models.torch.batches import in_batches
 from pomona.models.torch.codec import HeldRow, Template, TokenDecoder, tool_calls
 from pomona.models.torch.decode import (
+    Bend,
     DecodedRow,
     DecodeSettings,
     DecodeStep,
+    Penalties,
     Plan,
     Truncation,
     decode,
@@ -146,7 +148,7 @@ _Place = tuple[int, int]  # job, sample within it
 def run_batch(
     model: NativeModel, template: Template, costs: CostModel, name: str, jobs: Sequence[DecodeJob]
 ) -> None:
-    """Answer jobs that share top-p and min-p. One with options comes alone."""
+    """Answer jobs that share what is left out. One with options comes alone."""
     if jobs[0].request.options:
         jobs[0].finish(_choose(model, costs, name, jobs[0]))
         return
@@ -231,9 +233,7 @@ def _decode(
         limit=np.array([jobs[at].request.max_tokens for at, _ in batch]),
     )
     top = max(jobs[at].request.logprobs or 0 for at in used)
-    settings = DecodeSettings(
-        most, Truncation(first.top_p, first.min_p), tuple(model.codec.stops), model.context, top
-    )
+    settings = DecodeSettings(most, cut_of(first), tuple(model.codec.stops), model.context, top)
     stops = set(model.codec.stops)
 
     def watch(step: DecodeStep) -> list[int]:
@@ -262,8 +262,20 @@ def _decode(
 
     with model.arithmetic:
         ids, steers = [jobs[at].ids for at in used], [jobs[at].request.steer for at in used]
-        bends = [jobs[at].held[sample] if jobs[at].held else None for at, sample in batch]
+        bends = [_bend(jobs[at], sample) for at, sample in batch]
         return decode(model.network, ids, plan, settings, watch, steers, bends)
+
+
+def cut_of(request: Request) -> Truncation:
+    """What sampling leaves out; rows of a batch share it."""
+    return Truncation(request.top_p, request.min_p, request.top_k)
+
+
+def _bend(job: DecodeJob, sample: int) -> Bend | None:
+    held = job.held[sample] if job.held else None
+    if job.request.penalised or job.request.logit_bias:
+        return Penalties(job.request, job.ids, held)
+    return held
 
 
 def _unheld(job: DecodeJob) -> ModelError | None:

@@ -114,6 +114,10 @@ class Codec:
             whole, missing = whole[:-1], missing - size
         return self._decoded(whole).removesuffix(_CUT) if missing else self._decoded(whole)
 
+    def spell(self, ids: Sequence[int]) -> str:
+        """The text of token ids, special tokens among them."""
+        return self.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)
+
     def _decoded(self, ids: list[int]) -> str:
         return self.tokenizer.decode(
             ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
@@ -193,7 +197,7 @@ class Template:
 
     def _prompt(self, request: Request) -> tuple[str, list[int]]:
         if request.prompt is not None:
-            return request.prompt, self._plain(request.prompt)
+            return request.prompt, list(request.prompt_ids) or self._plain(request.prompt)
         if request.tools and not self.tools:
             raise wrong_request(
                 "the model's chat template knows no tools",

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
-from pomona.models.request import Steer
+from pomona.models.request import Request, Steer
 from pomona.models.torch.batches import Watched, padded
 
 _BLOCK = 64  # steps whose uniform numbers are made at once
@@ -80,6 +80,41 @@ class DecodeStep:
 Watch = Callable[
     [DecodeStep], Sequence[int]
 ]  # called after each step, gives back the rows that shall end here
+
+
+class Penalties:
+    """A row whose tokens are biased, and less likely for what was said before; see `Request`."""
+
+    def __init__(self, request: Request, prompt: Sequence[int], then: Bend | None = None) -> None:
+        self._request, self._prompt, self._then = request, prompt, then
+        self._counts: torch.Tensor | None = None
+
+    def __call__(self, logits: torch.Tensor) -> torch.Tensor:
+        """See `Bend`."""
+        request = self._request
+        if self._counts is None:
+            self._counts = torch.zeros_like(logits)
+            self._seen = torch.zeros_like(logits, dtype=torch.bool)
+            self._seen[torch.tensor(self._prompt, device=logits.device)] = True
+            self._bias = torch.zeros_like(logits)
+            for token, bias in request.logit_bias.items():
+                self._bias[token] += bias
+        bent = logits + self._bias
+        if request.penalised:
+            times = request.repetition_penalty
+            repeated = torch.where(bent > 0, bent / times, bent * times)
+            bent = torch.where(self._seen, repeated, bent)
+            bent -= request.frequency_penalty * self._counts
+            bent -= request.presence_penalty * (self._counts > 0)
+        return bent if self._then is None else self._then(bent)
+
+    def take(self, token: int) -> None:
+        """See `Bend`."""
+        assert self._counts is not None
+        self._counts[token] += 1
+        self._seen[token] = True
+        if self._then is not None:
+            self._then.take(token)
 
 
 class Bend(Protocol):
@@ -310,6 +345,7 @@ class Truncation:
 
     top_p: float = 1.0
     min_p: float = 0.0
+    top_k: int = 0
 
 
 def row_keys(seed: int, prompt: str, n: int) -> np.ndarray:
@@ -346,10 +382,14 @@ def kept(scaled: torch.Tensor, cut: Truncation) -> torch.Tensor:
     """Probabilities `[rows, vocabulary]` with what is left out at 0, not renormalised, from logits
     already divided by the temperature.
 
-    First top-p keeps the smallest set of likeliest tokens that holds `top_p` (Holtzman et al. 2020,
+    First top-k keeps so many of the likeliest tokens and those that tie with the last of them, then
+    top-p the smallest set of likeliest tokens that holds `top_p` (Holtzman et al. 2020,
     section 3.1), then min-p what has at least `min_p` times the probability of the likeliest
     (Nguyen et al. 2024, section 3); both as transformers defines and orders them.
     """
+    if 0 < cut.top_k < scaled.shape[-1]:
+        least = scaled.topk(cut.top_k, dim=-1).values[:, -1:]
+        scaled = scaled.masked_fill(scaled < least, -torch.inf)
     probabilities = torch.softmax(scaled, dim=-1)
     if cut.top_p < 1.0:
         ordered, index = torch.sort(scaled, dim=-1)

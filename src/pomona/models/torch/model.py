@@ -31,12 +31,13 @@ from pomona.models.request import (
     Request,
     Spent,
     check,
+    check_ids,
     prompt_tokens,
     too_long,
     wrong_request,
 )
 from pomona.models.schemas import described, grammar_of
-from pomona.models.torch.answering import DecodeJob, run_batch, score
+from pomona.models.torch.answering import DecodeJob, cut_of, run_batch, score
 from pomona.models.torch.codec import Grammars, HeldRow, Template, constrains
 from pomona.models.torch.native import NativeModel, mean_states
 
@@ -169,6 +170,11 @@ class TorchModel(NativeModel):
         spent = self._costs.embedded(tokens, time.perf_counter() - started)
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), spent
 
+    async def spell(self, ids: Sequence[int]) -> str:
+        """See `Model`."""
+        check_ids(ids, self.shape.vocabulary)
+        return await asyncio.to_thread(self.codec.spell, ids)
+
     def tokens(self, request: Request) -> int:
         """See `Model`."""
         try:
@@ -203,6 +209,7 @@ class TorchModel(NativeModel):
         if self._closed:
             raise ModelError("is closed", status=502, where=self.name)
         check(request, samples)
+        check_ids(request.logit_bias, self.shape.vocabulary)
         self.check_steer(request.steer)
         if request.options and request.logprobs:
             raise wrong_request(
@@ -294,7 +301,7 @@ class TorchModel(NativeModel):
         for job in jobs:
             if not job.cancelled:
                 alone = id(job) if job.request.options else None
-                key = (job.request.top_p, job.request.min_p, alone)
+                key = (cut_of(job.request), alone)
                 groups.setdefault(key, []).append(job)
         for group in groups.values():
             self._together(group)
