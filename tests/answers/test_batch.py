@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -339,3 +340,36 @@ def test_details_of_a_strategy_may_stand_beside_its_name(tmp_path: Path, fake: A
         assert card.parameters == whole.parameters
     with pytest.raises(PomonaError, match="extract does not belong to best"):
         answer_all(TABLE, out, model=model, strategy="hedged3-best", extract="number")
+
+
+def test_what_is_compared_is_what_the_vote_extracts(tmp_path: Path, fake: Any) -> None:
+    said = ["So it is 1,200.", "1200.0 apples", "It is 7."]
+    model = fake(lambda _request, index, _temperature: said[index % 3])
+    table = pa.table({"prompt": ["How many?", "And then?"], "truth": ["1200", "12"]})
+    out, asked = tmp_path / "out.jsonl", {"model": model, "strategy": "sample3-vote-number"}
+    card = answer_all(table, out, reference="truth", metric="exact_match", **asked)
+    assert card.details["pools"][0]["greedy"] == 50 and "extract:" in card.signature
+    assert [row["extracted"] for row in rows(out)] == ["1200", "1200"]
+    # Options as they stand in recipes; of other strategies too.
+    metric = '{"name": "exact_match", "extract": "regex:is (.*)[.]"}'
+    asked = {"model": model, "strategy": "greedy", "reference": "truth", "metric": metric}
+    answer_all(table, out, **asked)
+    assert [row["extracted"] for row in rows(out)] == ["1,200", "1,200"]
+    answer_all(table, out, model=model, strategy="greedy")
+    assert [row["extracted"] for row in rows(out)] == [None, None]
+    with pytest.raises(PomonaError, match=r"--metric: is not JSON: .* — write {.name"):
+        answer_all(table, out, **{**asked, "metric": "{name"})
+
+
+def test_calls_and_notes_are_written(tmp_path: Path, fake: Any) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "get", "arguments": "{}"}}
+
+    class Calling(fake):
+        async def each(self, request: Any, samples: Any) -> Any:
+            async for reply in super().each(request, samples):
+                yield replace(reply, text="", tool_calls=(call,))
+
+    answer_all(TABLE.slice(0, 1), tmp_path / "out.jsonl", model=Calling(), strategy="hedged3-mbr")
+    row = rows(tmp_path / "out.jsonl")[0]
+    assert json.loads(row["tool_calls"]) == [call]
+    assert set(json.loads(row["notes"])) == {"selection", "pool"}

@@ -20,6 +20,7 @@ from pomona.answers.lockstep import InStep, Lockstep, together
 from pomona.answers.pool import Answer, Answerer, PoolStats
 from pomona.answers.rows import FAILED, RowPrompt, cells, columns_of, filled, refused
 from pomona.answers.store import CachedModel, open_store
+from pomona.documents import parse_json
 from pomona.errors import PomonaError, ResourceError
 from pomona.files import recover
 from pomona.models import Model, ModelError, Request, Spent, load, wait_for
@@ -35,13 +36,14 @@ from pomona.records import (
     open_parquet,
     read,
 )
-from pomona.tasks import metric as metric_of
+from pomona.tasks import Metric, extractor, metric as metric_of
 from pomona.workspace import stamp
 
 Progress = Callable[[int, int], None]
 Finish = Callable[[Records], pa.Table]
 _FAILURES = 5  # in a row, that end a batch
 _ROWS = 64
+_METRIC = """write {"name": "exact_match", "extract": "number"}"""
 _ROW_FAULTS = frozenset({400, 413, 422})  # what a server says of a bad row, not of itself
 
 
@@ -75,7 +77,7 @@ class BatchStats:
 @dataclass
 class Batch:
     """One run: what is asked, of whom, and how it went so far. `columns` hold the truth and the
-    group of a row, for the description of pools.
+    group of a row, for the description of pools. `extract` finds what of an answer is compared.
 
     Where a model computes here, rows are answered in groups of `concurrency` that go in step; else
     so many at once, whichever they are.
@@ -91,6 +93,7 @@ class Batch:
     stats: BatchStats
     pools: PoolStats
     columns: tuple[str | None, str | None]
+    extract: Callable[[str], str | None] | None
     progress: Progress | None
     failures: list[ModelError] = field(default_factory=list)
 
@@ -203,7 +206,9 @@ def _with(batch: Batch, results: Sequence[Answer | str], rows: pa.RecordBatch) -
             truth, group = (row[name] if name else None for name in batch.columns)
             batch.pools.add(result.candidates, result.chosen, reference=truth, group=group)
     kinds = columns_of(batch.answerer)
-    columns = pa.RecordBatch.from_pylist([cells(result, kinds) for result in results], kinds)
+    columns = pa.RecordBatch.from_pylist(
+        [cells(result, kinds, batch.extract) for result in results], kinds
+    )
     return pa.RecordBatch.from_arrays(
         [*rows.columns, *columns.columns], schema=pa.schema([*rows.schema, *kinds])
     )
@@ -235,7 +240,7 @@ class RowOptions(AskingOptions, total=False):
     max_tokens: int
     reference: str | None
     group: str | None
-    metric: str
+    metric: str | Mapping[str, Any]
     seed: int
 
 
@@ -253,7 +258,7 @@ def answer_rows(
     max_tokens: int = 512,
     reference: str | None = None,
     group: str | None = None,
-    metric: str = "chrf",
+    metric: str | Mapping[str, Any] = "chrf",
     store: str | Path | None = None,
     budget: Budget | None = None,
     concurrency: int = 8,
@@ -288,7 +293,9 @@ def answer_rows(
         max_tokens: Most tokens of an answer.
         reference: Column of references.
         group: Column by which pools are shown.
-        metric: chrf, chrf++, bleu, ter, exact_match, json_valid or MODULE:FUNCTION.
+        metric: chrf, chrf++, bleu, ter, exact_match, json_valid, MODULE:FUNCTION, or a name with
+            its options: {"name": "exact_match", "extract": "number"}. exact_match compares what the
+            strategy's vote extracts.
         store: SQLite file of everything generated; OUT.answers.db when left out.
         budget: Hard limits, of all rows together.
         concurrency: Rows under way at once.
@@ -319,7 +326,8 @@ def answer_rows(
     named = [model] if isinstance(model, str) or not isinstance(model, Sequence) else model
     _check_price(budget, [*named, judge], settings or {})
     stats = BatchStats(rows=_count(records, row_prompt, where, reference))
-    pools = PoolStats(metric_of(metric, reads="text") if reference else None, seed)
+    judge_by, extract = _compared(metric, answerer)
+    pools = PoolStats(judge_by if reference else None, seed)
     if store is None and is_remote(out):
         remedy = "name a local file for them: --store FILE"
         message = "answers are kept beside it, and it is remote"
@@ -343,6 +351,7 @@ def answer_rows(
                 stats,
                 pools,
                 (reference, group),
+                extract,
                 progress,
             )
             if dry_run:
@@ -389,6 +398,23 @@ def _check_price(
     if budget and budget.money is not None and opens and settings.get("price") is None:
         remedy = "give --price PROMPT,ANSWER for a million tokens"
         raise PomonaError("a budget of money needs a price", where="--budget-money", remedy=remedy)
+
+
+def _compared(
+    given: str | Mapping[str, Any], answerer: object
+) -> tuple[Metric, Callable[[str], str | None] | None]:
+    """The metric, and what finds that of an answer which is compared, None for all of it. Options
+    may be an object of JSON, as on the command line.
+    """
+    if isinstance(given, str) and given.lstrip().startswith("{"):
+        given = parse_json(given.encode(), "--metric", remedy=_METRIC)
+    how = getattr(answerer, "extract", None)
+    if given == "exact_match" and how:
+        given = {"name": "exact_match", "extract": how}
+    metric = metric_of(given, reads="text")
+    how = getattr(metric, "extract", None) or how
+    match = getattr(metric, "match", "last")
+    return metric, None if how is None else extractor(how, match)
 
 
 def _count(records: Records, prompt: RowPrompt, where: str, reference: str | None) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,9 @@ COLUMNS = pa.schema(
         ("flops", pa.float64()),
         ("money", pa.float64()),
         ("error", pa.string()),
+        ("extracted", pa.string()),  # what an extractor finds in the answer
+        ("tool_calls", pa.string()),  # as JSON
+        ("notes", pa.string()),  # of the selection, the pool and each context, as JSON
     ]
 )
 FAILED = "error: "  # before the text of a failure, where others are names of limits
@@ -96,9 +99,13 @@ def columns_of(answerer: object) -> pa.Schema:
     return pa.schema([*COLUMNS, *noted])
 
 
-def cells(result: Answer | str, columns: pa.Schema = COLUMNS) -> dict[str, Any]:
+def cells(
+    result: Answer | str,
+    columns: pa.Schema = COLUMNS,
+    extract: Callable[[str], str | None] | None = None,
+) -> dict[str, Any]:
     """The cells of the columns for an answer, for the name of a limit that was met before it, or
-    for a failure.
+    for a failure. `extract` finds what of an answer is compared.
     """
     if isinstance(result, str):
         failed = result.startswith(FAILED)
@@ -107,6 +114,9 @@ def cells(result: Answer | str, columns: pa.Schema = COLUMNS) -> dict[str, Any]:
     if not result.reply.answered:
         costs = {"tokens": spent.prompt_tokens + spent.completion_tokens, "flops": spent.flops}
         return {"error": refused(result), "money": spent.money, **costs}
+    own = columns.names[len(COLUMNS) :]
+    notes = {name: note for name, note in result.notes.items() if name not in own}
+    calls = result.reply.tool_calls
     return {
         "answer": result.text,
         "chosen": result.chosen,
@@ -116,7 +126,10 @@ def cells(result: Answer | str, columns: pa.Schema = COLUMNS) -> dict[str, Any]:
         "tokens": spent.prompt_tokens + spent.completion_tokens,
         "flops": spent.flops,
         "money": spent.money,
-        **{name: _json(result.notes.get(name)) for name in columns.names[len(COLUMNS) :]},
+        "extracted": None if extract is None else extract(result.text),
+        "tool_calls": _json(calls) if calls else None,
+        "notes": _json(notes),
+        **{name: _json(result.notes.get(name)) for name in own},
     }
 
 

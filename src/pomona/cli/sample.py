@@ -115,7 +115,7 @@ app.default(
         "pomona.sample:answer_all",
         "answering",
         Options(
-            kinds={"model": list[str], "strategy": str, "threads": int},
+            kinds={"model": list[str], "strategy": str, "metric": str, "threads": int},
             groups={
                 "Details of the strategy": "reward extract language",
                 _BEFORE: "lookup copy examples neighbours phrases",

@@ -336,8 +336,13 @@ class StrategyAnswerer:
     strategy: Strategy
     context: Sequence[Context] = ()
     memory: Neighbours | None = None
-    noted: tuple[str, ...] = ()  # notes that are written beside the answers
+    noted: tuple[str, ...] = ()  # notes that are written in columns of their own
     operation = "sample"
+
+    @property
+    def extract(self) -> str | None:
+        """What of an answer counts where answers vote."""
+        return self.strategy.extract if self.strategy.select == "vote" else None
 
     def parameters(self, models: Sequence[Model], judge: Model | None) -> dict[str, Any]:
         """See the protocol."""
@@ -398,8 +403,10 @@ def answer_all(
     and pays nothing twice. The exit code is 1 when a budget ended or a model failed before all rows
     had an answer.
 
-    The rows are written with `answer`, `chosen`, `candidates`, `scores`, cost and `error` added.
-    The options, and what is raised, as `pomona.answers.answer_rows`.
+    The rows are written with `answer`, `chosen`, `candidates`, `scores`, cost and `error` added,
+    `extracted` (what of the answer is compared, where that is a part of it), `tool_calls` and
+    `notes` (what passages, tools and the choice did), both as JSON. The options, and what is
+    raised, as `pomona.answers.answer_rows`.
 
     Args:
         out: File of the rows with their answers; the card is written beside it.
