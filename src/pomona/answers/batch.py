@@ -18,9 +18,8 @@ import pyarrow.parquet as pq
 from pomona.answers.budget import Account, Budget, BudgetSpent
 from pomona.answers.lockstep import InStep, Lockstep, together
 from pomona.answers.pool import Answer, Answerer, PoolStats
-from pomona.answers.rows import FAILED, RowPrompt, cells, columns_of, filled, refused
+from pomona.answers.rows import FAILED, RowPrompt, cells, columns_of, compared, filled, refused
 from pomona.answers.store import CachedModel, open_store
-from pomona.documents import parse_json
 from pomona.errors import PomonaError, ResourceError
 from pomona.files import recover
 from pomona.models import Model, ModelError, Request, Spent, load, wait_for
@@ -36,14 +35,12 @@ from pomona.records import (
     open_parquet,
     read,
 )
-from pomona.tasks import Metric, extractor, metric as metric_of
 from pomona.workspace import stamp
 
 Progress = Callable[[int, int], None]
 Finish = Callable[[Records], pa.Table]
 _FAILURES = 5  # in a row, that end a batch
 _ROWS = 64
-_METRIC = """write {"name": "exact_match", "extract": "number"}"""
 _ROW_FAULTS = frozenset({400, 413, 422})  # what a server says of a bad row, not of itself
 
 
@@ -326,7 +323,7 @@ def answer_rows(
     named = [model] if isinstance(model, str) or not isinstance(model, Sequence) else model
     _check_price(budget, [*named, judge], settings or {})
     stats = BatchStats(rows=_count(records, row_prompt, where, reference))
-    judge_by, extract = _compared(metric, answerer)
+    judge_by, extract = compared(metric, answerer)
     pools = PoolStats(judge_by if reference else None, seed)
     if store is None and is_remote(out):
         remedy = "name a local file for them: --store FILE"
@@ -398,23 +395,6 @@ def _check_price(
     if budget and budget.money is not None and opens and settings.get("price") is None:
         remedy = "give --price PROMPT,ANSWER for a million tokens"
         raise PomonaError("a budget of money needs a price", where="--budget-money", remedy=remedy)
-
-
-def _compared(
-    given: str | Mapping[str, Any], answerer: object
-) -> tuple[Metric, Callable[[str], str | None] | None]:
-    """The metric, and what finds that of an answer which is compared, None for all of it. Options
-    may be an object of JSON, as on the command line.
-    """
-    if isinstance(given, str) and given.lstrip().startswith("{"):
-        given = parse_json(given.encode(), "--metric", remedy=_METRIC)
-    how = getattr(answerer, "extract", None)
-    if given == "exact_match" and how:
-        given = {"name": "exact_match", "extract": how}
-    metric = metric_of(given, reads="text")
-    how = getattr(metric, "extract", None) or how
-    match = getattr(metric, "match", "last")
-    return metric, None if how is None else extractor(how, match)
 
 
 def _count(records: Records, prompt: RowPrompt, where: str, reference: str | None) -> int:

@@ -13,7 +13,7 @@ from pomona.answers.pool import Answer
 from pomona.documents import parse_json
 from pomona.errors import PomonaError
 from pomona.models import Request
-from pomona.tasks import fields_of
+from pomona.tasks import Metric, extractor, fields_of, metric as metric_of
 
 COLUMNS = pa.schema(
     [
@@ -31,6 +31,7 @@ COLUMNS = pa.schema(
         ("notes", pa.string()),  # of the selection, the pool and each context, as JSON
     ]
 )
+_METRIC = """write {"name": "exact_match", "extract": "number"}"""
 FAILED = "error: "  # before the text of a failure, where others are names of limits
 
 
@@ -131,6 +132,23 @@ def cells(
         "notes": _json(notes),
         **{name: _json(result.notes.get(name)) for name in own},
     }
+
+
+def compared(
+    given: str | Mapping[str, Any], answerer: object
+) -> tuple[Metric, Callable[[str], str | None] | None]:
+    """The metric, and what finds that of an answer which is compared, None for all of it. Options
+    may be an object of JSON, as on the command line.
+    """
+    if isinstance(given, str) and given.lstrip().startswith("{"):
+        given = parse_json(given.encode(), "--metric", remedy=_METRIC)
+    how = getattr(answerer, "extract", None)
+    if given == "exact_match" and how:
+        given = {"name": "exact_match", "extract": how}
+    metric = metric_of(given, reads="text")
+    how = getattr(metric, "extract", None) or how
+    match = getattr(metric, "match", "last")
+    return metric, None if how is None else extractor(how, match)
 
 
 def _json(note: Any) -> str:
