@@ -343,6 +343,31 @@ def test_lines_that_we_would_write_otherwise_come_back_as_they_were(
     assert lines[2:] == [ODD[1], ODD[0]]
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r\n \n\n", b"", b"\n\t\n  "])
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_blank_lines_and_a_mark_of_the_byte_order_come_back(
+    here: Path, kind: str, end: bytes
+) -> None:
+    rows = [b'{"prompt": "a", "completion": "b"}', b'{"prompt":"c","completion":"d"}']
+    head, blank = b"\n  \n", b"\n\n\n"
+    if kind == "csv":
+        rows, head, end = [b'a,"b\n\nx"', b"c,d"], b"prompt,completion\n\n", end.replace(b" ", b"")
+        end = end.replace(b"\t", b"")
+    text = b"\xef\xbb\xbf" + head + blank.join(rows) + end
+    Path(f"in.{kind}").write_bytes(text)
+    own = Taxonomy.model_validate({"markers": {"n": {"kind": "integer", "measure": "characters"}}})
+    tag(f"in.{kind}", "t.parquet", taxonomy=own)
+    strip("t.parquet", f"back.{kind}")
+    assert Path(f"back.{kind}").read_bytes() == text
+    table = read("t.parquet").to_table()
+    strip(table.take([1, 0]), f"back.{kind}")  # pyright: ignore[reportArgumentType]
+    assert read(f"back.{kind}").to_table().equals(read(f"in.{kind}").to_table().take([1, 0]))
+    assert b"\xef\xbb\xbf" not in Path(f"back.{kind}").read_bytes()
+    tag([f"in.{kind}"] * 2, "t.parquet", taxonomy=own)
+    strip("t.parquet", f"back.{kind}")
+    assert read(f"back.{kind}").to_table()["prompt"].to_pylist() == ["a", "c"] * 2
+
+
 def test_a_value_that_comes_late_in_a_file_of_json_is_read(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

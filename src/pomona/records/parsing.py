@@ -61,9 +61,32 @@ class Bad(NamedTuple):
     reason: str
 
 
+class Blank(NamedTuple):
+    """A line that is passed over: its bytes."""
+
+    raw: bytes
+
+
 def jsonl_rows(lines: Iterable[bytes]) -> Iterator[ParsedRow | Bad]:
     """Parse lines into rows. Blank lines are passed over; all else is a ParsedRow or a Bad."""
     return json_rows((number, raw) for number, raw in enumerate(lines, 1) if raw.strip())
+
+
+def jsonl_lines(lines: Iterable[bytes]) -> Iterator[ParsedRow | Bad | Blank]:
+    """The same, with blank lines."""
+    passed: list[Blank] = []
+
+    def noted() -> Iterator[bytes]:
+        for line in lines:
+            if not line.strip():
+                passed.append(Blank(line))
+            yield line
+
+    for row in jsonl_rows(noted()):
+        yield from passed
+        passed.clear()
+        yield row
+    yield from passed
 
 
 def json_rows(values: Iterable[tuple[int, bytes]]) -> Iterator[ParsedRow | Bad]:
@@ -243,6 +266,14 @@ def csv_rows(
     column makes them a null. Where `names` are given there is no header, and the lines begin with
     number `first`.
     """
+    told = csv_lines(lines, names, first, comma)
+    return (row for row in told if not isinstance(row, Blank))
+
+
+def csv_lines(
+    lines: Iterable[bytes], names: Sequence[str] | None = None, first: int = 1, comma: str = ","
+) -> Iterator[ParsedRow | Bad | Blank]:
+    """The same, with blank lines."""
     records = _records(lines, first, comma)
     if names is None:
         head = next(records, None)
@@ -255,6 +286,7 @@ def csv_rows(
             continue
         number, raw, fields = record
         if fields == [None] and len(names) > 1:
+            yield Blank(raw)
             continue
         if len(fields) != len(names):
             yield Bad(number, raw, f"{len(fields)} fields where the header has {len(names)}")

@@ -16,12 +16,11 @@ from pomona.records.parquet import ParquetSource
 from pomona.records.parsing import is_array, jsonl_rows
 from pomona.records.records import Records
 from pomona.records.source import Batches, Filter, Keyed, Source, kept
-from pomona.records.store import LONGEST, format_of, info, is_remote, readable, unreadable
+from pomona.records.store import LONGEST, MARK, format_of, info, is_remote, readable, unreadable
 from pomona.records.text_source import TextSource, packs
 from pomona.records.texts import TextRows
 
 PIECE_BYTES = 64 << 20
-_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
@@ -190,10 +189,10 @@ def _lines(file: str, at: int, stop: int | None) -> Iterator[tuple[int, bytes]]:
     """
     with readable(file), Path(file).open("rb") as handle:
         handle.seek(at)
-        while line := handle.readline(LONGEST + len(_MARK) + 2):
+        while line := handle.readline(LONGEST + len(MARK) + 2):
             if stop is not None and at >= stop:
                 return
-            text, at = line if at else line.removeprefix(_MARK), at + len(line)
+            text, at = line if at else line.removeprefix(MARK), at + len(line)
             while not line.endswith(b"\n") and (line := handle.readline(LONGEST)):
                 at += len(line)  # the rest of a line that is too long to be kept
             yield at, text

@@ -32,6 +32,7 @@ _PIECE = 1 << 12  # of zstd, which may be 32,000 times as many bytes
 _TOO_LONG = "requires too much memory"
 Opener = Callable[[str | None], pa.NativeFile]
 LONGEST = 64 << 20  # bytes of a line
+MARK = b"\xef\xbb\xbf"  # of the byte order, before UTF-8
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".xz": "xz"}
 FORMATS = {
     ".parquet": "parquet",
@@ -328,6 +329,11 @@ def _long_zstd(opener: Opener, done: int, where: str) -> Iterator[bytes]:
         raise OSError("Truncated compressed stream")
 
 
+def is_marked(uri: str) -> bool:
+    """Whether the file begins with a mark of its byte order."""
+    return next(blocks(uri), b"").startswith(MARK)
+
+
 def unfinished(uri: str) -> bool:
     """Whether the file's last line lacks its newline."""
     last = b"\n"
@@ -350,7 +356,7 @@ def line_blocks(uri: str) -> Iterator[bytes]:
     size, first = 0, True
     for block in blocks(uri):
         if first:
-            block, first = block.removeprefix(b"\xef\xbb\xbf"), False
+            block, first = block.removeprefix(MARK), False
         if b"\n" not in block:
             if size <= LONGEST:
                 parts.append(block)

@@ -32,22 +32,27 @@ from pomona.records.column_types import (
 )
 from pomona.records.parsing import (
     Bad,
+    Blank,
     ParsedRow,
     array_elements,
     csv_head,
     csv_header,
+    csv_lines,
     csv_rows,
     is_array,
     json_rows,
+    jsonl_lines,
     jsonl_rows,
     plain_fields,
     text_rows,
 )
 from pomona.records.source import Batches, Files, Filter, kept, no_column, notes_between, one_schema
 from pomona.records.store import (
+    MARK,
     check_regular,
     format_of,
     info,
+    is_marked,
     is_remote,
     line_blocks,
     lines,
@@ -87,8 +92,8 @@ class TextSource(Files):
                 yield from told
             else:
                 rows = _rows_of(file, self.kind)
-                if self.lines is not None and unfinished(file):
-                    rows = _unfinished(rows)
+                if self.lines is not None:
+                    rows = self._whole(file, jsonl_lines(lines(file)))
                 yield from self._rows(file, rows, keep)
 
     def _rows(self, file: str, rows: Iterator[ParsedRow | Bad], keep: Filter) -> Batches:
@@ -117,14 +122,32 @@ class TextSource(Files):
 
     def _csv_lines(self, file: str, keep: Filter) -> Batches:
         """Row by row, the header with the first."""
-        records = csv_rows(lines(file))
-        if unfinished(file):
-            records = _unfinished(records)
-        head = csv_head(lines(file))
-        first = next(records, None)
-        if isinstance(first, ParsedRow):
-            first = first._replace(raw=head + b"\n" + first.raw)
-        yield from self._rows(file, itertools.chain([first] if first else [], records), keep)
+        head = csv_head(lines(file)) + b"\n"
+        yield from self._rows(file, self._whole(file, csv_lines(lines(file)), head), keep)
+
+    def _whole(
+        self, file: str, rows: Iterator[ParsedRow | Bad | Blank], head: bytes = b""
+    ) -> Iterator[ParsedRow | Bad]:
+        """Rows with all that stands between them: a mark of the byte order, of the first file
+        alone, a header and blank lines before the row that follows, blank lines at the end behind
+        the last, which lacks its newline where the file does.
+        """
+        passed = (MARK if file == self.files[0] and is_marked(file) else b"") + head
+        held: ParsedRow | Bad | None = None
+        for row in rows:
+            if isinstance(row, Blank):
+                passed += row.raw + b"\n"
+                continue
+            if held is not None:
+                yield held
+            held = row
+            if isinstance(row, ParsedRow):
+                held, passed = row._replace(raw=passed + row.raw), b""
+        if isinstance(held, ParsedRow):
+            end = b"\n" + passed
+            held = held._replace(end=end[:-1] if unfinished(file) else end)
+        if held is not None:
+            yield held
 
     def _plain(self, block: bytes, names: Sequence[str]) -> pa.Table | None:
         if (fields := plain_fields(block, names, COMMAS[self.kind])) is None:
@@ -184,17 +207,6 @@ class TextSource(Files):
             ]
             arrays.insert(names.index(self.lines), pa.array(odd, pa.string()))
         return pa.record_batch(arrays, schema=self.schema)
-
-
-def _unfinished(rows: Iterator[ParsedRow | Bad]) -> Iterator[ParsedRow | Bad]:
-    """Rows of which the last lacks its newline."""
-    held: ParsedRow | Bad | None = None
-    for row in rows:
-        if held is not None:
-            yield held
-        held = row
-    if held is not None:
-        yield held._replace(end=b"") if isinstance(held, ParsedRow) else held
 
 
 def open_text(files: Sequence[str], columns: Any, on_bad: OnBad) -> TextSource:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from pomona.errors import PomonaError
 from pomona.files import address, atomic_file
 from pomona.records.parsing import ParsedRow, csv_rows, jsonl_rows
-from pomona.records.store import BLOCK, COMPRESSIONS, format_of, is_remote, locate
+from pomona.records.store import BLOCK, COMPRESSIONS, MARK, format_of, is_remote, locate
 from pomona.workspace import disk_guard
 
 
@@ -139,8 +139,10 @@ def _write_csv_lines(rows: WritableRows, path: Path, compression: str | None, li
             ):
                 head, line = _csv_told(told or "", row)
                 if header:
-                    sink.write(head or header)
+                    sink.write(head if head.strip() else header)
                     header = b""
+                elif not head.strip():
+                    sink.write(head)
                 line = line or _csv_bytes(pa.Table.from_batches([rest.slice(at, 1)]))
                 sink.write(line if ended else b"\n" + line)
                 ended = line.endswith(b"\n")
@@ -150,6 +152,8 @@ def _write_csv_lines(rows: WritableRows, path: Path, compression: str | None, li
 def _csv_told(told: str, row: Mapping[str, Any]) -> tuple[bytes, bytes]:
     """The header and the record of a line, empty where there is none, or it says another row."""
     names, text = list(row), told.encode()
+    mark = MARK if text.startswith(MARK) else b""
+    text = text.removeprefix(mark)
     parsed = list(csv_rows(text.removesuffix(b"\n").split(b"\n"), names))
     found = [one for one in parsed if isinstance(one, ParsedRow)]
     whole = len(found) == len(parsed) and 0 < len(found) < 3
@@ -157,8 +161,8 @@ def _csv_told(told: str, row: Mapping[str, Any]) -> tuple[bytes, bytes]:
         return b"", b""
     if len(found) == 2 and list(found[0].values.values()) != names:
         return b"", b""
-    line = found[-1].raw + (b"\n" if text.endswith(b"\n") else b"")
-    return text.removesuffix(line), line
+    at = text.rindex(found[-1].raw)  # blank lines may be behind it
+    return mark + text[:at], text[at:]
 
 
 def _csv_bytes(table: pa.Table, *, header: bool = False) -> bytes:
@@ -186,6 +190,7 @@ def _write_jsonl(
                 told = None if lines is None else row.pop(lines, None)
                 try:
                     line = told.encode() if told and _says(told, row) else json_line(row)
+                    line = line if done == 1 else line.removeprefix(MARK)
                 except ValueError as error:
                     column = next(name for name, value in row.items() if not _finite(value))
                     message = f'row {done}, column "{column}": NaN and infinity have no JSON form'
@@ -197,7 +202,7 @@ def _write_jsonl(
 
 def _says(line: str, row: Mapping[str, Any]) -> bool:
     """Whether a line says what the row does. Keys that it lacks are null."""
-    told = next(jsonl_rows([line.strip().encode()]), None)
+    told = next(jsonl_rows([line.encode().removeprefix(MARK).strip()]), None)
     return isinstance(told, ParsedRow) and _equal(told.values, row)
 
 
