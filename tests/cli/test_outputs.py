@@ -141,12 +141,13 @@ CASES = [
             "o.parquet", "", "o.parquet.card.json"),
     Outputs("markers apply", "tags.jsonl --taxonomy marks.yaml --out o.parquet",
             "tags.jsonl marks.yaml", "o.parquet", "", "o.parquet.card.json o.parquet.markers.json"),
+    Outputs("markers report", "tags.jsonl --page p", "tags.jsonl", pages="p"),
     Outputs("markers strip", "tags.jsonl --out o.parquet", "tags.jsonl", "o.parquet", "",
             "o.parquet.card.json"),
     Outputs("run", "run.yaml --out r", "one", "", "r"),
 ]  # fmt: skip
 QUIET = "data rates, data value, data audit page, models pull, serve, arena serve, report, ledger"
-QUIET = f"{QUIET}, models list, doctor, forget redundancy, forget ladder, forget order, arena prioritize replay, markers report"  # need a process, a network or a run: tested on their own
+QUIET = f"{QUIET}, models list, doctor, forget redundancy, forget ladder, forget order, arena prioritize replay"  # need a process, a network or a run: tested on their own
 # The line itself is sound: it is refused for what is in its outputs' places.
 WHY = re.compile(
     "is an input|would be|lies in|is there already|is not what|holds files|is no (?!column)"

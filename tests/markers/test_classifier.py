@@ -39,9 +39,14 @@ def source(columns: dict[str, list[Any]]) -> Records:
 def test_values_are_learned_and_said_only_where_that_is_sure(tmp_path: Path) -> None:
     columns = rows(240)
     columns["f"][1] = "fig"  # too rare
+    told: Any = []
     card = tag(
-        source(columns), tmp_path / "t.parquet", taxonomy=OWN, learn=["fruit"], least_sure=0.9
-    )
+        source(columns), tmp_path / "t.parquet", taxonomy=OWN, learn=["fruit"], least_sure=0.9,
+        progress=lambda *at: told.append(at),
+    )  # fmt: skip
+    assert told == [(at, 21) for at in range(20)] + [
+        (21, 21)
+    ]  # each penalty in each fold, then all
     told = read(tmp_path / "t.parquet").to_table().to_pylist()
     said = [row for row in told if row["marker_fruit_by"] == "classifier"]
     assert all(row["marker_fruit"] == row["true"] and row["f"] is None for row in said)

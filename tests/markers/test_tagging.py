@@ -368,6 +368,50 @@ def test_blank_lines_and_a_mark_of_the_byte_order_come_back(
     assert read(f"back.{kind}").to_table()["prompt"].to_pylist() == ["a", "c"] * 2
 
 
+def test_rows_without_a_text_stop_or_are_left_out(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"prompt": p, "completion": c, "n": 1} for p, c in zip("ab", "xy", strict=True)]
+    rows += [
+        {**rows[0], "prompt": None},
+        {**rows[0], "completion": None},
+        {**rows[0], "prompt": ""},
+    ]
+    Path("in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    own = Taxonomy.model_validate({"markers": {"n": {"kind": "integer", "column": "n"}}})
+    tag("in.jsonl", "t.jsonl", taxonomy=own)
+    Path("own.yaml").write_text("markers: {n: {kind: integer, column: n}}")
+    line = ["markers", "apply", "t.jsonl", "--out", "a.jsonl", "--taxonomy", "own.yaml"]
+    assert main(line) == 2 and not Path("a.jsonl").exists()
+    told = capsys.readouterr().err
+    assert (
+        't.jsonl, row 3: "prompt" is null — leave out rows without a text: --on-error drop' in told
+    )
+    assert main([*line, "--on-error", "reject", "--rejects", "r.jsonl"]) == 0
+    assert read("a.jsonl").to_table()["n"].to_pylist() == [1, 1, 1]
+    left = [json.loads(row) for row in Path("r.jsonl").read_text().splitlines()]
+    assert [row["reason"] for row in left] == [
+        f'column "{n}" is null' for n in ("prompt", "completion")
+    ]
+    assert json.loads(Path("a.jsonl.card.json").read_text())["left_out"] == 2
+
+
+def test_a_report_has_a_page_of_values_and_what_says_them(here: Path) -> None:
+    told: Any = {"marker_lang": "<b>de", "marker_lang_by": "column", "marker_lang_sure": None}
+    rows = [{"text": "a", **told}] * 30 + [
+        {"text": "b", **told, "marker_lang": f"l{n}"} for n in range(50)
+    ]
+    Path("t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["markers", "report", "t.jsonl", "--page", "p"]) == 0
+    page = Path("p/index.html").read_text()
+    assert "1 of 1 markers are known of some of 80 rows" in page and "data:image/svg" in page
+    assert "&lt;b&gt;de" in page and "<b>de" not in page and "37.5%" in page
+    assert page.count("<td>l") == 1 + 39 and "<td>others</td>" in page  # lang; of 51 values 40
+    Path("none.jsonl").write_text(json.dumps({"text": "a", **told, "marker_lang": None}) + "\n")
+    assert main(["markers", "report", "none.jsonl", "--page", "p"]) == 0
+    assert "0 of 1 markers" in Path("p/index.html").read_text()
+
+
 def test_a_value_that_comes_late_in_a_file_of_json_is_read(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,24 +15,20 @@ if TYPE_CHECKING:
     from pomona.markers import Report
 
 
-def _show_report(show: Out, told: Report, _: Mapping[str, Any]) -> None:
+def _show_report(show: Out, told: Report, given: Mapping[str, Any]) -> None:
     if show.format == "json":
         show.json(told.to_json())
         return
     caption = f"{told.rows_in:,} rows; a value of less than {told.tail_share:.0%} is in the tail"
     show.table(told.rows(), caption=caption)
-    if told.tokens is not None:
-        cost = {name.replace("_", "'s "): f"{value:.1f}" for name, value in told.tokens.items()}
-        times = f"{told.tokens['times']:.2f}"
-        lines = ", ".join(f"{name} {value}" for name, value in cost.items() if name != "times")
-        show.line(f"tokens: {lines}; in all {times} times those without lists")
-    show.rest(told.signature)
+    show.rest(*told.cost_lines(), told.signature, page=given.get("page"))
 
 
 app = App(name="markers")
 app.command(
     Command(
         "pomona.markers:tag",
+        "tagging",
         options=Options(
             kinds={
                 "taxonomy": Path,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         open_markers as open_markers,
     )
     from pomona.markers.columns import PREFIX as PREFIX
-    from pomona.markers.coverage import Coverage as Coverage, Report as Report, report as report
+    from pomona.markers.coverage import report as report
     from pomona.markers.lists import (
         Form as Form,
         Offered as Offered,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         read_list as read_list,
         unescape as unescape,
     )
+    from pomona.markers.results import Coverage as Coverage, Report as Report
     from pomona.markers.splitting import split_list as split_list
     from pomona.markers.tagging import tag as tag
     from pomona.markers.taxonomy import (
@@ -60,7 +61,8 @@ __getattr__, __dir__ = lazily(
         "asking": "MarkedModel MarkedReply MarkersContext open_markers",
         "columns": "PREFIX",
         "lists": "Form Offered attach begin detach escape list_of read_answer read_list unescape",
-        "coverage": "Coverage Report report",
+        "coverage": "report",
+        "results": "Coverage Report",
         "splitting": "split_list",
         "tagging": "tag",
         "taxonomy": "PAPER Marker Taxonomy Value read_taxonomy",

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pomona.answers import Progress
 from pomona.stats import softmax_regression
 from pomona.text import character_grams, hashed_columns
 
@@ -26,6 +27,7 @@ _LONGEST = 4000  # characters of a text that are looked at
 _MOST, _BATCH = 8000, 8192  # rows that are learned from, and of which features are made at once
 _FOLDS, _FEWEST = 5, 5  # clusters that a value must have
 _PENALTIES = (3e-3, 1e-3, 3e-4, 1e-4)
+_FITS = _FOLDS * len(_PENALTIES) + 1
 _TEMPERATURES = np.geomspace(0.25, 4, 33)
 _BINS = 10
 
@@ -106,21 +108,25 @@ def learn(
     least_sure: float,
     seed: int = 0,
     embed: Embed | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Learned, pa.Array, pa.Array] | str:
     """Learn values from the rows that have one, and say them of the others.
 
     Returns what was learned, the values `[n]`, null where one is known already or none is at least
     `least_sure`, and the probability of each. In place of that a word why nothing can be learned.
+    `progress` is called with the fits that are done, and how many there are.
     """
     chosen, names, rare = _chosen(rows, labels, seed)
     if len(names) < 2:
         need = f"two values need rows of {_FEWEST} sources or more each"
         return f"too few rows say it to learn from: {need}"
     data = _Data.of(rows, labels, chosen, names, seed, embed)
-    penalty, held = min(data.held(), key=lambda pair: _loss(pair[1], data.targets, 1.0))
+    penalty, held = min(data.held(progress), key=lambda pair: _loss(pair[1], data.targets, 1.0))
     temperature = float(min(_TEMPERATURES, key=lambda t: _loss(held, data.targets, t)))
     learned = _judged(data, held, penalty, temperature, least_sure, names, rare)
     weights = softmax_regression(data.x, data.targets, data.there, penalty)
+    if progress is not None:
+        progress(_FITS, _FITS)
     values: list[str | None] = [None] * len(labels)
     sure: list[float | None] = [None] * len(labels)
     asked = zip(labels, rows.texts, strict=True)
@@ -196,12 +202,14 @@ class _Data:
         x = whole[:, used].astype(np.float64)
         return cls(x, used, targets, np.ones(targets.shape, bool), fold, len(several))
 
-    def held(self) -> list[tuple[float, NDArray[np.float64]]]:
+    def held(self, progress: Progress | None) -> list[tuple[float, NDArray[np.float64]]]:
         """For each penalty the logits `[n, k]` of each row by what has not seen its fold."""
         told = {penalty: np.zeros(self.targets.shape) for penalty in _PENALTIES}
         for fold in range(_FOLDS):
             seen, out, weights = self.fold != fold, self.fold == fold, None
-            for penalty in _PENALTIES:  # each starts from the one before
+            for place, penalty in enumerate(_PENALTIES):  # each starts from the one before
+                if progress is not None:
+                    progress(fold * len(_PENALTIES) + place, _FITS)
                 weights = softmax_regression(
                     self.x[seen], self.targets[seen], self.there[seen], penalty, weights
                 )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -13,9 +12,11 @@ import pyarrow.compute
 from pomona._version import __version__
 from pomona.documents import parse_json
 from pomona.errors import PomonaError
+from pomona.files import check_into, check_outputs
 from pomona.markers.chats import Side, texts_of
 from pomona.markers.columns import BY, FORM, PREFIX, SURE, opened, tagged
 from pomona.markers.measures import token_counter
+from pomona.markers.results import PAGE, Coverage, Report
 from pomona.markers.training import bare_rows
 from pomona.records import Records, Where
 
@@ -25,58 +26,13 @@ pc: Any = pyarrow.compute  # its stubs lack most functions
 _MOST = 1000  # values that are listed
 
 
-@dataclass(frozen=True)
-class Coverage:
-    """What is known of a marker. `values` counts each, the most frequent first, None for numbers of
-    many values; `tail` are those of less than a share of the rows of which it is known.
-    """
-
-    marker: str
-    known: int
-    share: float | None
-    by: Mapping[str, int]
-    sure: float | None
-    values: Mapping[str, int] | None
-    quantiles: Mapping[str, float] | None
-    tail: Mapping[str, int]
-    tail_rows: int
-
-
-@dataclass(frozen=True)
-class Report:
-    """The coverage of each marker of a table, and of the training form the mean tokens of prompts
-    and answers and of the lists in them; `times` is all of them by those without lists.
-    """
-
-    rows_in: int
-    markers: tuple[Coverage, ...]
-    tail_share: float
-    tokens: Mapping[str, float] | None
-    signature: str
-
-    def to_json(self) -> dict[str, Any]:
-        """As a JSON document."""
-        return asdict(self)
-
-    def rows(self) -> list[dict[str, Any]]:
-        """The rows of a table."""
-        return [
-            {
-                "marker": one.marker,
-                "known": one.known,
-                "share": None if one.share is None else round(one.share, 4),
-                "by": ", ".join(f"{name} {count:,}" for name, count in one.by.items()) or None,
-                "sure": None if one.sure is None else round(one.sure, 3),
-                "most frequent": _shown(one),
-                "in the tail": f"{len(one.tail)} values, {one.tail_rows:,} rows"
-                if one.values
-                else None,
-            }
-            for one in self.markers
-        ]
-
-
-def report(inputs: Where | Records, *, tail: float = 0.05, tokenizer: str | None = None) -> Report:
+def report(
+    inputs: Where | Records,
+    *,
+    tail: float = 0.05,
+    tokenizer: str | None = None,
+    page: Path | None = None,
+) -> Report:
     """Say of how many rows each marker is known, by what and how surely, and which values are rare.
 
     Args:
@@ -84,13 +40,18 @@ def report(inputs: Where | Records, *, tail: float = 0.05, tokenizer: str | None
         tail: A value is in the tail where less than this share of the rows have it.
         tokenizer: Model or tokenizer.json that counts what the lists cost, of what `pomona markers
             apply` wrote.
+        page: Folder for a page with a picture, and with the values of each marker.
 
     Raises:
-        PomonaError: the rows have no tags, `tail` is no share, or there are no lists to count.
+        PomonaError: the rows have no tags, `tail` is no share, there are no lists to count, or the
+            page would replace something else.
     """
     if not 0 < tail < 1:
         raise PomonaError(f"{tail} is no share", where="--tail", remedy="give more than 0, below 1")
     records = opened(inputs)
+    check_outputs({"--page": page}, records.paths, folders=["--page"])
+    if page is not None:
+        check_into(page, [PAGE])
     names = tagged(records)
     columns = [PREFIX + name + end for name in names for end in ("", BY, SURE)]
     table = records.select(*columns).to_table()
@@ -104,7 +65,12 @@ def report(inputs: Where | Records, *, tail: float = 0.05, tokenizer: str | None
     counted = "" if tokenizer is None else f"|tokenizer:{tokenizer}"
     signature = f"markers report|tail:{tail:g}{counted}|version:{__version__}"
     cost = None if tokenizer is None else _cost(records, tokenizer)
-    return Report(table.num_rows, found, tail, cost, signature)
+    told = Report(table.num_rows, found, tail, cost, signature)
+    if page is not None:
+        from pomona.markers.page import write_page
+
+        write_page(told, page)
+    return told
 
 
 def _cost(records: Records, tokenizer: str) -> dict[str, float]:
@@ -155,13 +121,3 @@ def _counted(values: pa.ChunkedArray) -> dict[str, int]:
     counts = pc.value_counts(values.drop_null()).to_pylist()
     ranked = sorted(counts, key=lambda one: (-one["counts"], one["values"]))
     return {one["values"]: one["counts"] for one in ranked}
-
-
-def _shown(one: Coverage) -> str | None:
-    if one.quantiles is not None:
-        cuts = one.quantiles
-        return f"median {cuts['0.5']:g}, {cuts['0.05']:g} to {cuts['0.95']:g}"
-    if not one.values or not one.known:
-        return None
-    first = list(one.values.items())[:3]
-    return ", ".join(f"{name} {count / one.known:.1%}" for name, count in first)

@@ -6,7 +6,7 @@ import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
-from pomona.answers import ModelOrUri
+from pomona.answers import ModelOrUri, Progress
 from pomona.answers.categories import Labelled, label_rows
 from pomona.errors import PomonaError
 from pomona.markers.chats import texts_of
@@ -53,6 +53,7 @@ def tag(
     cluster: str | None = None,
     embed: ModelOrUri | None = None,
     seed: int = 0,
+    progress: Progress | None = None,
 ) -> Card:
     """Tag rows with markers: what is known of each text, what said so, and how sure that is.
 
@@ -83,6 +84,8 @@ def tag(
         embed: URI of a model whose vectors the classifier learns from; n-grams of characters when
             left out.
         seed: Seed of what is learned from, where that is more than 8,000 rows, and of folds.
+        progress: Called with the classifiers that are learned, those that judge it among them, and
+            how many they are in all.
 
     Raises:
         PomonaError: the taxonomy or a table cannot be read, a column is missing or there already,
@@ -109,7 +112,7 @@ def tag(
         table = table.select(records.column_names)
         asked = _Asked(model, store or (None if model is None else f"{out}.answers.db"))
         counter = None if tokenizer is None else token_counter(tokenizer)
-        work = _Work(table, where, told, texts, prompts, counter, asked, learning)
+        work = _Work(table, where, told, texts, prompts, counter, asked, learning, progress)
         made = work.tags(sources)
         if lines is not None and lines.null_count < len(lines):
             made = made.append_column(LINE, lines)
@@ -225,6 +228,7 @@ class _Work:
     counter: Any
     asked: _Asked
     learning: _Learning
+    progress: Progress | None = None
     learned: dict[str, Learned] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     unknown: dict[str, str] = field(default_factory=dict)
@@ -344,13 +348,18 @@ class _Work:
         said = pc.if_else(pc.equal(tag.by, "column"), tag.values, None).to_pylist()
         found = learned_from(
             rows, said, least_sure=self.learning.least_sure, seed=self.learning.seed,
-            embed=self.learning.embedder(),
+            embed=self.learning.embedder(), progress=partial(self._report, name),
         )  # fmt: skip
         if isinstance(found, str):
             self.unknown[name] = found
             return
         self.learned[name], values, sure = found
         tag.fill(values, sure, "classifier")
+
+    def _report(self, name: str, done: int, total: int) -> None:
+        if self.progress is not None:
+            names = list(dict.fromkeys(self.learning.markers))
+            self.progress(names.index(name) * total + done, len(names) * total)
 
     def _bucket(
         self, name: str, marker: Marker, tag: _Tag, sources: Mapping[str, str | None]

@@ -181,7 +181,9 @@ def _require(
         if texts.null_count:
             row = pc.index(texts.is_null(), True).as_py() + 1
             wrong = "is null" if pa.types.is_string(kind) else f"has no {side}"
-            remedy = "leave out rows without a text"
+            remedy = "leave out rows without a text: --on-error drop, or reject"
+            if not pa.types.is_string(kind):
+                remedy = "leave out conversations without a text of each side"
             raise PomonaError(f'"{column}" {wrong}', where=f"row {row}", remedy=remedy)
 
 
@@ -245,6 +247,7 @@ def apply(
         raise PomonaError(f'has no column "{PREFIX}{missing[0]}"', where=where, remedy=remedy)
     prompt, completion = text_columns(records, prompt, completion)
     prompt = prompt or text_column(records, prompt, PROMPTS, "prompt")
+    records = records.complete(prompt, completion)
     if id is None and "id" in records.column_names:
         id = "id"
     records.require(*([] if id is None else [id]))
