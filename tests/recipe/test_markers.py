@@ -289,3 +289,26 @@ def test_what_cannot_stand_on_lists_is_refused(folder: Path, strategy: str, told
     )
     with pytest.raises(PomonaError, match=told):
         dry_run(path, folder / "never")
+
+
+def test_a_student_of_written_rows_is_trained_on_with_lists(folder: Path, tmp_path: Path) -> None:
+    """What was written is learnt first, and lists from the rows that are there."""
+    rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()[:40]]
+    kept = [
+        row for row in rows if (row["lang"], row["split"], row["topic"]) != ("nl", "train", "mail")
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
+    head, levers = RECIPE.replace("tokens: 400", "tokens: 200").split("levers:\n")
+    own = levers[: levers.index("    forced:")].replace("taxonomy.yaml", f"{folder}/taxonomy.yaml")
+    (tmp_path / "stack.yaml").write_text(
+        f"{head.replace('hf:model', f'hf:{folder}/model')}levers:\n{own}"
+        "  synthesis:\n    teachers:\n"
+        "      loud: {programs: [{group: nl, command: [tr, a-z, A-Z]}]}\n"
+        "    policies: [single]\n    groups: [nl]\n    generations: 6\n"
+        "stacks: [[synthesis/single loud, markers/fixed]]\n"
+    )
+    out = run(tmp_path / "stack.yaml", tmp_path / "run")
+    stacked = "synthesis/single loud + markers/fixed"
+    assert {of(out, stacked).variant} == {stacked}
+    (made,) = results(out, "fine-tune-markers-from-synthesis-single-loud")
+    assert read_trained(made / "model").form == "compact"
