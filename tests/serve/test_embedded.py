@@ -132,6 +132,25 @@ def test_penalties_and_biases_bend_answers(house: House, name: str) -> None:
         assert len(texts(logit_bias={"500": 20}, **{field: value})) == 1
 
 
+def test_unknown_fields_are_left_out_where_the_server_is_told_to() -> None:
+    lenient = House(open_models(["ui=ui-xs"]), ServeSettings(unknown_fields="ignore"))
+    given: dict[str, Any] = {"model": "ui", "messages": SAY, "max_tokens": 2, "made_up": [1]}
+    statuses = [
+        lenient.chat(**given, reasoning_effort="low").status_code,
+        lenient.chat(**given, suffix="known, and not to be done").status_code,
+        lenient.client.post(
+            "/v1/embeddings", json={"model": "ui", "input": "a", "x": 1}
+        ).status_code,
+        lenient.client.post(
+            "/v1/responses", json={"model": "ui", "input": "a", "x": 1}
+        ).status_code,
+    ]
+    lenient.stop()
+    assert statuses == [200, 400, 200, 200]
+    with pytest.raises(PomonaError, match=r"--unknown-fields.*ignore"):
+        ServeSettings(unknown_fields="ignor")  # type: ignore[arg-type]
+
+
 def test_what_changes_nothing_is_taken(house: House) -> None:
     neutral = {
         "presence_penalty": 0,

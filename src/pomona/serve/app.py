@@ -90,7 +90,8 @@ def application(models: Mapping[str, Model], settings: ServeSettings | None = No
     """
     settings = settings or ServeSettings()
     memory = None if settings.feedback is None else Feedback(settings.feedback)
-    served = ServedModels(models, settings.markers)
+    lenient = settings.unknown_fields == "ignore"
+    served = ServedModels(models, settings.markers, lenient=lenient)
     gates = {name: Gate(settings.queue) for name in (*served.names, FEEDBACK, MEMORY)}
     log = None if settings.access_log is None else AccessLog(settings.access_log)
     state = AppState(settings, served, gates, feedback=memory, log=log)

@@ -58,6 +58,8 @@ def extras(
     left = fields.rest
     for name, value in left.items():
         if name not in _NEUTRAL:
+            if served.lenient:
+                continue
             raise bad(name[:80], "is not known to this model", "unknown_parameter")
         if not any(value == one and type(value) in {type(one), float} for one in _NEUTRAL[name]):
             message = f"this model cannot do {name} {str(value)[:80]}"

@@ -84,7 +84,8 @@ async def embed(call: Call) -> None:
         raise bad("encoding_format", "must be float or base64")
     dimensions = fields.integer("dimensions", 1, 1 << 20)
     fields.take("user", str)
-    fields.end()
+    if not served.lenient:
+        fields.end()
     if "embed" not in served.model.abilities:
         raise ApiError(
             400, f'the model "{served.name}" cannot embed', param="model", code="unsupported_model"

@@ -30,6 +30,7 @@ class ServedModel:
     example: str
     trained: Trained | None = None
     strategy: Strategy | None = None
+    lenient: bool = False
 
     @property
     def llama(self) -> bool:
@@ -43,13 +44,18 @@ class ServedModels:
     """
 
     def __init__(
-        self, models: Mapping[str, Model], trained: Mapping[str, Trained] | None = None
+        self,
+        models: Mapping[str, Model],
+        trained: Mapping[str, Trained] | None = None,
+        *,
+        lenient: bool = False,
     ) -> None:
         if not models:
             raise PomonaError("no model to serve", remedy="give at least one --model")
         known = trained or {}
         self._served = {
-            name: _served(name, model, known.get(name)) for name, model in models.items()
+            name: replace(_served(name, model, known.get(name)), lenient=lenient)
+            for name, model in models.items()
         }
         self._created = int(time.time())
 

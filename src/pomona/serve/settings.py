@@ -8,9 +8,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
-from pomona.errors import PomonaError, positive
+from pomona.errors import PomonaError, nearest, positive
 from pomona.sample.context import Context
 from pomona.web import is_loopback
 
@@ -22,6 +22,9 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMG]i?)?B?", re.IGNORECASE)
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[\w.-]+)(:\d{1,5})?", re.ASCII)
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
 _SHORTEST_KEY = 16
+
+
+UnknownFields = Literal["refuse", "ignore"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class ServeSettings:
     keep_alive: seconds of silence after which a stream says that it is alive.
     cors: origins whose pages may ask, as https://my.page; "*" for all, which needs keys.
     access_log: the file with a line for each request, "-" for stderr.
+    unknown_fields: "refuse" answers a request with fields that nobody here knows with status 400,
+        "ignore" leaves them out. Other servers get what is not known here either way.
     """
 
     keys: tuple[str, ...] = ()
@@ -58,8 +63,13 @@ class ServeSettings:
     neighbours: int = 5
     cors: tuple[str, ...] = ()
     access_log: str | Path | None = None
+    unknown_fields: UnknownFields = "refuse"
 
     def __post_init__(self) -> None:
+        if self.unknown_fields not in (known := get_args(UnknownFields)):
+            message = f'"{self.unknown_fields}" is no way to treat unknown fields'
+            remedy = nearest(self.unknown_fields, known)
+            raise PomonaError(message, where="--unknown-fields", remedy=remedy)
         for origin in self.cors:
             _check_origin(origin, self.keys)
         positive(self, "serve", "max_body", "timeout", "queue", "keep_alive")

@@ -7,7 +7,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pomona.models import require
 
@@ -60,6 +60,7 @@ def serve(
     neighbours: int = 5,
     cors: Sequence[str] = (),
     access_log: str | Path | None = None,
+    unknown_fields: Literal["refuse", "ignore"] = "refuse",
 ) -> Server:
     """Serve models and sampling strategies behind the OpenAI API, with a page to try them on.
 
@@ -96,6 +97,8 @@ def serve(
             needs API keys. Give it once for each.
         access_log: File that gets a line of JSON for each request, behind what it has; "-" for
             stderr. It holds no text and no key.
+        unknown_fields: What becomes of a request's fields that nobody here knows: "refuse" answers
+            it with status 400, "ignore" leaves them out. Other servers get them either way.
 
     Raises:
         PomonaError: a model cannot be opened, the address is taken or open to others without a
@@ -121,6 +124,7 @@ def serve(
         neighbours=neighbours,
         cors=tuple(cors),
         access_log=access_log,
+        unknown_fields=unknown_fields,
     )
     check_host(host, settings)
     bound = listening(host, port)
