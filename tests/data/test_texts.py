@@ -142,3 +142,54 @@ def test_the_last_answer_of_a_conversation_is_scored(chats: Path, tmp_path: Path
         table = pa.table({"m": [messages]})
         with pytest.raises(PomonaError, match=told):
             score(table, tmp_path / "c.parquet", column="m", chat=True, models=models)
+
+
+LONG = " ".join(f"word{n}" for n in range(30))
+
+
+@pytest.mark.parametrize("keep", ["none", "first"])
+def test_spans_are_struck_where_they_stand(tmp_path: Path, keep: Any) -> None:
+    call = {"function": {"name": "f", "arguments": LONG}}
+    parts = [{"type": "text", "text": f"one {LONG}"}, {"type": "image", "text": LONG}, None]
+    table = pa.table({
+        "n": [0, 1, 2],
+        "m": pa.array([
+            [{"role": "user", "content": parts, "tool_calls": None}, None],
+            [{"role": "user", "content": None, "tool_calls": [call]},
+             {"role": "x", "content": [{"type": None, "text": f"{LONG} two"}], "tool_calls": None}],
+            [{"role": "user", "content": [{"type": "text", "text": "short"}], "tool_calls": None}],
+        ]),
+    })  # fmt: skip
+    card = dedup(
+        table.slice(0), tmp_path / "out.parquet", method="substring", column="m", min_length=20,
+        keep=keep,
+    )  # fmt: skip
+    wanted = table.to_pylist()
+    if keep == "none":
+        wanted[0]["m"][0]["content"][0]["text"] = "one "
+    wanted[1]["m"][1]["content"][0]["text"] = " two"
+    found = pq.read_table(tmp_path / "out.parquet")
+    assert found.to_pylist() == wanted and found.schema.equals(table.schema)
+    spans = pq.read_table(f"{tmp_path}/out.parquet.spans.parquet").to_pydict()
+    assert spans["row"] == ([0, 1] if keep == "none" else [1])
+    assert (card.rows_in, card.details["rows_struck"]) == (3, 2 if keep == "none" else 1)
+
+
+def test_spans_in_columns_of_a_template_and_of_one_role(tmp_path: Path) -> None:
+    rows = [{"a": f"x {LONG}", "b": {"c": "short", "n": 1}}, {"a": "y", "b": {"c": LONG, "n": 2}}]
+    options: dict[str, Any] = {"method": "substring", "min_length": 20, "empty": "drop"}
+    out = tmp_path / "out.jsonl"
+    card = dedup(pa.Table.from_pylist(rows), out, column="{a} {b.c} {b.n}", **options)
+    assert [json.loads(line) for line in out.read_text().splitlines()] == [
+        {"a": "x ", "b": {"c": "short", "n": 1}},
+        {"a": "y", "b": {"c": "", "n": 2}},
+    ]
+    card = dedup(pa.Table.from_pylist(rows), tmp_path / "c.jsonl", column="{b.c}{b.c}", **options)
+    assert card.rows_out == 2 and not card.details["rows_struck"]
+    chats = [[{"from": "human", "value": LONG}, {"from": "gpt", "value": LONG}]]
+    card = dedup(pa.table({"m": chats}), tmp_path / "b.jsonl", column="m.user", **options)
+    assert card.details["rows_struck"] == 0
+    card = dedup(pa.table({"m": chats}), tmp_path / "d.jsonl", column="m", **options)
+    assert card.removed == {"nothing left": 1}
+    with pytest.raises(PomonaError, match='the table, row 0: column "m" is null'):
+        dedup(pa.table({"m": [None, *chats]}), tmp_path / "e.jsonl", column="m", **options)

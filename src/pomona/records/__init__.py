@@ -12,8 +12,11 @@ if TYPE_CHECKING:
     from pomona.records.chats import (
         ASSISTANTS as ASSISTANTS,
         CHAT_KEYS as CHAT_KEYS,
+        CHAT_TEXTS as CHAT_TEXTS,
+        ROLES as ROLES,
         USERS as USERS,
         is_chat as is_chat,
+        keys_of_chat as keys_of_chat,
         last_answer as last_answer,
     )
     from pomona.records.column_types import (
@@ -74,7 +77,12 @@ if TYPE_CHECKING:
         locate as locate,
         unreadable as unreadable,
     )
-    from pomona.records.texts import usual_texts as usual_texts, with_text as with_text
+    from pomona.records.texts import (
+        TextField as TextField,
+        text_fields as text_fields,
+        usual_texts as usual_texts,
+        with_text as with_text,
+    )
     from pomona.records.writing import (
         check_types as check_types,
         check_writable as check_writable,
@@ -84,7 +92,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "chats": "ASSISTANTS CHAT_KEYS USERS is_chat last_answer",
+        "chats": "ASSISTANTS CHAT_KEYS CHAT_TEXTS ROLES USERS is_chat keys_of_chat last_answer",
         "column_types": "BATCH_ROWS as_codes as_groups as_text fitted relisted",
         "engines": "check_engine spread workers",
         "parquet": "ParquetSource open_parquet",
@@ -95,7 +103,7 @@ __getattr__, __dir__ = lazily(
         "section": "NamedRows Names",
         "source": "Batches Filter Source Streamed TableSource kept notes_of",
         "store": "format_of info is_remote locate unreadable",
-        "texts": "usual_texts with_text",
+        "texts": "TextField text_fields usual_texts with_text",
         "writing": "check_types check_writable write_partial",
     },
 )

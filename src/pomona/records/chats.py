@@ -23,7 +23,7 @@ ROLES = {
     "tool": ("tool", "function", "observation"),
 }
 _CALLS = ("tool_calls", "function_call")
-_TEXTS = ("text", "input_text", "output_text")  # types of parts that are texts
+CHAT_TEXTS = ("text", "input_text", "output_text")  # types of parts that are texts
 
 
 def is_chat(kind: pa.DataType) -> bool:
@@ -90,7 +90,7 @@ def message_of(message: Mapping[str, Any]) -> dict[str, Any]:
     named, content = message[role_key], message[key]
     role = next((role for role, names in ROLES.items() if named in names), named)
     if not isinstance(content, str | None):
-        parts = [one for one in content if one and one.get("type") in (None, *_TEXTS)]
+        parts = [one for one in content if one and one.get("type") in (None, *CHAT_TEXTS)]
         content = "\n".join(text for one in parts if isinstance(text := one.get("text"), str))
     done = {"role": role, "content": content or ""}
     if calls := message.get("tool_calls"):
@@ -122,7 +122,9 @@ def _contents(values: pa.Array) -> pa.Array:
     texts = pc.struct_field(parts, "text")
     if "type" in names:
         kinds = pc.struct_field(parts, "type").cast(pa.string())
-        texts = pc.if_else(pc.or_(kinds.is_null(), pc.is_in(kinds, pa.array(_TEXTS))), texts, None)
+        texts = pc.if_else(
+            pc.or_(kinds.is_null(), pc.is_in(kinds, pa.array(CHAT_TEXTS))), texts, None
+        )
     return joined_texts(values, texts)
 
 

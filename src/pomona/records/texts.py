@@ -172,6 +172,14 @@ def with_text(
     return replace(records, source=source, _columns=tuple(shown)), made.name
 
 
+def text_fields(records: Records, text: str) -> tuple[TextField, ...]:
+    """The columns and fields that a text is made of, none where it is a column as it is. Raises
+    PomonaError as `with_text` does.
+    """
+    made = _row_text(records, text, scalars=False)
+    return () if made is None else made.fields
+
+
 def _row_text(records: Records, text: str, scalars: bool) -> RowText | None:
     """How the text is made; None where it stands in a column as it is."""
     schema, where = records.schema, str(records.source.where)

@@ -37,7 +37,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 import pomona
-from pomona.data.inputs import BATCH_BYTES, Inputs, TextColumn, open_column, size_in_bytes, unheard
+from pomona.data.inputs import BATCH_BYTES, Inputs, open_column, size_in_bytes, unheard
 from pomona.data.work import results_of, stamps, work_at, work_of
 from pomona.errors import PomonaError, nearest
 from pomona.files import sha256_of
@@ -244,11 +244,13 @@ def dedup_substring(
         `memory` allows here; there are as many passes as workers at least. Reading, tokenising and
         writing stay in this process.
 
-    A span never crosses a document and is narrowed to whole characters. What stood around it is
-    joined as it is. `OUT.spans.parquet` lists what was struck: row (from 0, over all inputs), start
-    and end (bytes of the text in UTF-8) and reason. Raises PomonaError for a missing column, a null
-    or invalid UTF-8 (file and row), too little memory, or a setting out of range; ResourceError on
-    a full disk, with files that were there as they were.
+    A span never crosses a text and is narrowed to whole characters. Of a conversation each message
+    is a text, of a template each column: they are struck where they stand, and calls of tools not
+    at all. What stood around a span is joined as it is. `OUT.spans.parquet` lists what was struck:
+    row (from 0, over all inputs), start and end (bytes of the text in UTF-8, of a row with several
+    texts of the one it is in) and reason. Raises PomonaError for a missing column, a null or
+    invalid UTF-8 (file and row), too little memory, or a setting out of range; ResourceError on a
+    full disk, with files that were there as they were.
 
     Args:
         unit: word, byte or token.
@@ -260,11 +262,13 @@ def dedup_substring(
     _check(unit, min_length, tokenizer, keep, empty)
     format_of(str(out))
     limit = size_in_bytes(memory)
-    engine, texts = check_engine(engine), TextColumn(paged(open_column(inputs, column)), column)
+    engine, records = check_engine(engine), paged(open_column(inputs, column))
     from pomona.data.duplicates.substring_memory import MemoryBudget
     from pomona.data.duplicates.substring_passes import CutRows, Search, Stream, StruckSpans, Tally
     from pomona.data.duplicates.substring_scan import BYTE, TOKEN, WORD
+    from pomona.data.duplicates.substring_texts import texts_of
 
+    texts = texts_of(records, column)
     search = Search(min_length, {"word": WORD, "byte": BYTE, "token": TOKEN}[unit], keep == "first")
     budget, tokens = (
         MemoryBudget(limit, search.kind, texts.records.source),
@@ -297,7 +301,7 @@ def dedup_substring(
             for _ in cut.batches():
                 pass
         else:
-            results.write("spans", SmallBatches.of(StruckSpans(stream, _REASONS[keep])))
+            results.write("spans", SmallBatches.of(StruckSpans(stream, texts, _REASONS[keep])))
             results.write("out", cut)
         details = asdict(tally) | {
             "units": units,

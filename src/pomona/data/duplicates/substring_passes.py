@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from pomona.data.duplicates.mapped import Kept, Mapped, file_pages, holds
 from pomona.data.duplicates.substring_scan import BYTE, TOKEN, classes, count_units, scan, spans
-from pomona.data.inputs import TextColumn, pieces
+from pomona.data.duplicates.substring_texts import ColumnTexts
+from pomona.data.inputs import pieces
 from pomona.data.work import noted
 from pomona.errors import PomonaError
 from pomona.files import write_json
@@ -396,7 +397,7 @@ class CutRows(Streamed):
     white space is left.
     """
 
-    texts: TextColumn
+    texts: ColumnTexts
     stream_of: Stream
     drop: bool
     tally: Tally
@@ -414,34 +415,43 @@ class CutRows(Streamed):
     def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
         """The rows with their spans struck; the tally counts anew each time."""
         self.tally.__init__()
-        first, place = 0, self.schema.get_field_index(self.texts.column)
+        first = 0
         for batch in pieces(self.texts.records.stream()):
-            last = first + batch.num_rows
-            if last > self.texts.rows:
+            texts, owners = self.texts.of(batch)
+            last = first + len(texts)
+            if last > self.texts.count:
                 raise self._changed()
-            cut, emptied = self._cut(
-                batch.column(place), self.stream_of.spans(first, last) - [first, 0, 0]
-            )
-            rows = batch.set_column(place, self.schema.field(place), cut)
+            cut, struck = self._cut(texts, self.stream_of.spans(first, last) - [first, 0, 0])
+            emptied = self._tallied(cut, np.unique(owners[struck]), owners, batch.num_rows)
+            rows = self.texts.replaced(batch, cut) if len(struck) else batch
             if self.drop and emptied.any():
                 rows = rows.filter(pa.array(~emptied))
             self.tally.rows += rows.num_rows
             yield kept(rows, keep)
             first = last
-        if first != self.texts.rows:
+        if first != self.texts.count:
             raise self._changed()
 
-    def _cut(
-        self, texts: pa.StringArray, spans: NDArray[np.int64]
-    ) -> tuple[pa.StringArray, NDArray[np.bool_]]:
-        """The texts without `spans` int64 `[n, 3]` (row, start, end), and which rows lost all but
-        white space.
-        """
+    def _tallied(
+        self, cut: pa.StringArray, struck: Ints, owners: Ints, rows: int
+    ) -> NDArray[np.bool_]:
+        """Which rows lost all but white space, of those of which something was struck."""
+        emptied = np.zeros(rows, np.bool_)
+        emptied[struck] = True
+        looked = np.flatnonzero(emptied[owners])
+        left = [bool(text.strip()) for text in cut.take(pa.array(looked)).to_pylist()]
+        emptied[owners[looked[left]]] = False
+        self.tally.rows_struck += len(struck)
+        self.tally.rows_emptied += int(emptied.sum())
+        return emptied
+
+    def _cut(self, texts: pa.StringArray, spans: Ints) -> tuple[pa.StringArray, Ints]:
+        """The texts without `spans` int64 `[n, 3]` (text, start, end), and those that lost some."""
         data, offsets = strings(texts)
-        tally, emptied = self.tally, np.zeros(len(texts), np.bool_)
+        tally = self.tally
         tally.bytes += int(offsets[-1] - offsets[0])
         if not len(spans):
-            return texts, emptied
+            return texts, np.zeros(0, np.int64)
         rows, starts, stops = (
             spans[:, 0],
             *(spans[:, 1:] + offsets[spans[:, 0], None] - offsets[0]).T,
@@ -455,20 +465,14 @@ class CutRows(Streamed):
         lost = np.bincount(rows, weights=stops - starts, minlength=len(texts)).astype(np.int64)
         ends = np.concatenate([[0], np.cumsum(np.diff(offsets) - lost)]).astype(np.int32)
         cut = pa.StringArray.from_buffers(len(texts), pa.py_buffer(ends), pa.py_buffer(left))
-        struck = np.flatnonzero(lost)
-        emptied[struck] = [not text.strip() for text in cut.take(pa.array(struck)).to_pylist()]
         tally.struck_bytes += int(lost.sum())
         tally.struck_spans += len(spans)
-        tally.rows_struck += len(struck)
-        tally.rows_emptied += int(emptied.sum())
-        return cut, emptied
+        return cut, np.flatnonzero(lost)
 
     def _changed(self) -> PomonaError:
-        return PomonaError(
-            "the input changed while it was read",
-            where=self.where,
-            remedy="run again when nothing writes to it",
-        )
+        message = "the input changed while it was read"
+        remedy = "run again when nothing writes to it"
+        return PomonaError(message, where=self.where, remedy=remedy)
 
 
 @dataclass(frozen=True)
@@ -476,6 +480,7 @@ class StruckSpans(Streamed):
     """One row for each struck span."""
 
     stream_of: Stream
+    texts: ColumnTexts
     reason: str
     schema: pa.Schema = _SPANS
     where: str = "the struck spans"
@@ -484,6 +489,7 @@ class StruckSpans(Streamed):
         """See `Source`."""
         for first, last in self.stream_of.blocks():
             rows = self.stream_of.spans(first, last)
+            rows[:, 0] = self.texts.rows_of(rows[:, 0])
             arrays = [pa.array(np.ascontiguousarray(column)) for column in rows.T]
             yield kept(
                 pa.record_batch(
