@@ -80,6 +80,7 @@ CASES = [
     Outputs("merge", "merge.yaml o --overwrite", "one two merge.yaml", "", "o", "", ".o.partial"),
     Outputs("merge", "series.yaml o --overwrite", "one two series.yaml", "", "o", "",
             ".o.partial o.work"),
+    Outputs("merge moe", "moe.yaml o --overwrite", "one two moe.yaml", "", "o", "", ".o.partial"),
     Outputs("merge extract", "one two o --rank 1", "one two", "", "o"),
     Outputs("merge adapters", "lora --out o --weights 0.5", "lora", "", "o"),
     Outputs("merge search", "search.yaml o --overwrite", "one two search.yaml", "", "o", "",
@@ -239,6 +240,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arena: Path) -> None:
         "  parameters: {weight: 0.5}\n- model: three\n"
     )
     Path("merge.yaml").write_text(f"{experts}  parameters: {{weight: 0.5}}\n")
+    Path("moe.yaml").write_text(
+        "base_model: one\ngate_mode: random\nexperts: [{source_model: one}, {source_model: two}]\n"
+    )
     last = "merge_method: passthrough\nmodels: [{model: first}]\n"
     Path("series.yaml").write_text(f"name: first\n{Path('merge.yaml').read_text()}---\n{last}")
     section = (

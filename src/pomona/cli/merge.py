@@ -189,6 +189,15 @@ app.default(
 )
 app.command(
     Command(
+        "pomona.merge:build_moe",
+        "building",
+        Options(positional=2, hidden="models", kinds=_KINDS),
+        _show_merge,
+    ),
+    name="moe",
+)
+app.command(
+    Command(
         "pomona.merge:extract_adapter",
         "extracting",
         Options(

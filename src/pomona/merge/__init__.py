@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     )
     from pomona.merge.extract import Extraction as Extraction, extract_adapter as extract_adapter
     from pomona.merge.merging import merge as merge
+    from pomona.merge.moe.run import build_moe as build_moe
     from pomona.merge.plan import MergeResult as MergeResult
     from pomona.merge.planning.models import locate_model as locate_model
     from pomona.merge.planning.planner import plan_merge as plan_merge
@@ -29,6 +30,7 @@ __getattr__, __dir__ = lazily(
         "engine.run": "merge_many merge_plan tensors",
         "extract": "Extraction extract_adapter",
         "merging": "merge",
+        "moe.run": "build_moe",
         "plan": "MergeResult",
         "planning.models": "locate_model",
         "planning.planner": "plan_merge",

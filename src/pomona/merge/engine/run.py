@@ -70,23 +70,40 @@ def merge_recipe(
     """
     from pomona.merge.planning.planner import plan_merge
 
-    if dry_run:
-        check_free(out, MERGED, overwrite)
-        plan = plan_merge(recipe, models=models, seed=seed, allow_mixed=allow_mixed, dry_run=True)
-        return merge_many([plan], [out], overwrite=overwrite, dry_run=True, **engine)[0]
-    workspace = ResultWorkspace(out, MERGED, "merging", overwrite=overwrite)
-    try:
+    def planned(work: Path | None) -> MergePlan:
         plan = plan_merge(
             recipe,
             models=models,
             seed=seed,
-            work=workspace.folder / "prepared",
+            work=work,
             allow_mixed=allow_mixed,
+            dry_run=work is None,
         )
+        return replace(plan, extra={**plan.extra, **(beside or {})})
+
+    return merge_planned(planned, out, overwrite=overwrite, dry_run=dry_run, **engine)
+
+
+def merge_planned(
+    planned: Callable[[Path | None], MergePlan],
+    out: Path,
+    *,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    **engine: Any,
+) -> MergeResult:
+    """Merge as `planned` says. It is given the folder for tensors that it prepares, None in a dry
+    run; what an earlier, killed call has put there is there still. `engine` as in `merge_recipe`.
+    """
+    if dry_run:
+        check_free(out, MERGED, overwrite)
+        return merge_many([planned(None)], [out], overwrite=overwrite, dry_run=True, **engine)[0]
+    workspace = ResultWorkspace(out, MERGED, "merging", overwrite=overwrite)
+    try:
+        plan = planned(workspace.folder / "prepared")
     except BaseException:
         workspace.remove() if workspace.new else workspace.release()
         raise
-    plan = replace(plan, extra={**plan.extra, **(beside or {})})
     return _merge([plan], [workspace], **engine)[0]
 
 

@@ -61,7 +61,9 @@ def plan_merge(
     path = recipe.path if isinstance(recipe, MergekitDocument) else recipe
     file = (Path(path),) if isinstance(path, str | Path) else ()
     recipe = recipe if isinstance(recipe, MergeRecipe) else read_recipe(recipe)
-    prepared, opened, folders = _open(recipe, models or {}, resolve, work, dry_run, tokenizers)
+    prepared, opened, folders = open_models(
+        recipe, models or {}, resolve, work, dry_run, tokenizers
+    )
     mixed = allow_mixed or bool(prepared and prepared.frame)
     check_architectures(opened.values(), mixed)
     check_quantised(opened.values())
@@ -99,14 +101,17 @@ def plan_merge(
     )
 
 
-def _open(
+def open_models(
     recipe: MergeRecipe,
     given: Mapping[str, Path],
     resolve: Resolve,
     work: Path | None,
     dry_run: bool,
-    tokenizers: Path | None,
+    tokenizers: Path | None = None,
 ) -> tuple[Any, dict[str, Opened], tuple[Path, ...]]:
+    """What was prepared of a recipe's models (None where nothing had to be), the models by their
+    names in the recipe, and all folders that they come from. Arguments as of `plan_merge`.
+    """
     merged = recipe.references
     folders = folders_of(recipe.named, given, resolve)
     prepared = None

@@ -56,6 +56,12 @@ def read_recipe(recipe: str | Path | Mapping[str, Any] | MergekitDocument) -> Me
             where=name,
             remedy="begin with merge_method: …",
         )
+    if "experts" in value and "merge_method" not in value:
+        raise PomonaError(
+            "is a configuration of a mixture of experts, and no recipe of a merge",
+            where=name,
+            remedy="pomona merge moe makes it",
+        )
     reader = Reader()
     for _, key in document.twice if document else ():
         reader.note(f'"{key}" is given twice, and the last counts')

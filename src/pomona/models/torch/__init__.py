@@ -10,6 +10,11 @@ from pomona.models.checkpoint import require
 if TYPE_CHECKING:
     from pomona.models.torch.codec import Codec as Codec, TokenDecoder as TokenDecoder
     from pomona.models.torch.datastore import Datastore as Datastore
+    from pomona.models.torch.mixture import (
+        LayerStates as LayerStates,
+        mixture_config as mixture_config,
+        prompt_ids as prompt_ids,
+    )
     from pomona.models.torch.model import TorchModel as TorchModel
     from pomona.models.torch.native import mean_states as mean_states
     from pomona.models.torch.network import (
@@ -29,6 +34,7 @@ _find, __dir__ = lazily(
     {
         "codec": "Codec TokenDecoder",
         "datastore": "Datastore",
+        "mixture": "LayerStates mixture_config prompt_ids",
         "model": "TorchModel",
         "native": "mean_states",
         "network": "current_names quiet shape_of",
