@@ -98,6 +98,7 @@ def _read(given: Where) -> _Answers:
     }
     others = {"lang": _first(_LANG, source.column_names), "cluster": "cluster"}
     others = {to: name for to, name in others.items() if name in source.column_names}
+    source = source.complete(*columns.values())
     table = source.select(*dict.fromkeys([*columns.values(), *others.values()])).to_table()
     ids, texts, prompts = (as_text(table[name]).to_pylist() for name in columns.values())
     found: dict[str, str] = {}

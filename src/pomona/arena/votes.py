@@ -298,6 +298,8 @@ def _table(
     wanted = _needed(there, names, keep)
     chosen = [name for name in records.schema.names if name in wanted or name in opened]
     shown = [own for name, own in names.items() if name in _SHOWN]
+    judged = [names[name] for name in ("model_a", "model_b", "winner") if name in names]
+    records = records.complete(*(name for name in judged if name in chosen))
     table = records.select(*chosen).to_table(dictionaries=shown)
     if opened:
         told = [flat(row) for row in table.select(opened).to_pylist()]

@@ -16,14 +16,14 @@ app.command(
     Command(
         "pomona.arena:pairs",
         options=Options(
-            kinds={"inputs": list[str]}, tables="", opened={"inputs": "pomona.recipe:sizes_at"}
+            kinds={"inputs": list[str]}, tables="*", opened={"inputs": "pomona.recipe:sizes_at"}
         ),
     )
 )
 app.command(
     Command(
         "pomona.arena.annotating:serve",
-        options=Options(kinds={"pairs": str, "rate": str}, tables="", hidden="format"),
+        options=Options(kinds={"pairs": str, "rate": str}, tables="*", hidden="format"),
         show=show_serve,
     )
 )
@@ -32,7 +32,7 @@ app.command(
     Command(
         "pomona.arena:fit",
         options=Options(
-            kinds={"votes": str, "anchor": str, "models": str}, made=COLUMNS, tables=""
+            kinds={"votes": str, "anchor": str, "models": str}, made=COLUMNS, tables="*"
         ),
         show=show_ratings,
     )
@@ -46,7 +46,7 @@ app.command(
             kinds={"votes": str, "models": str, "twins_given": list[str]},
             names={"twins_given": "twins"},
             made=COLUMNS,
-            tables="",
+            tables="*",
         ),
         show_audit,
     )
@@ -58,7 +58,7 @@ prioritized.default(
         "pomona.arena:prioritize",
         "choosing pairs",
         Options(
-            positional=2, kinds={"pairs": str, "votes": str, "store": str}, made=COLUMNS, tables=""
+            positional=2, kinds={"pairs": str, "votes": str, "store": str}, made=COLUMNS, tables="*"
         ),
         show_priorities,
     )
@@ -67,7 +67,7 @@ prioritized.command(
     Command(
         "pomona.arena:replay",
         "replaying votes",
-        Options(kinds={"votes": str}, made=COLUMNS, tables=""),
+        Options(kinds={"votes": str}, made=COLUMNS, tables="*"),
         show_replay,
     )
 )

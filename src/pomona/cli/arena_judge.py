@@ -61,7 +61,7 @@ OF_JUDGE = Options(
         "reference": str,
         "family": str,
     },
-    tables="",
+    tables="*",
     groups={
         "Metrics and recorded verdicts": "metric reference band verdicts",
     },

@@ -10,7 +10,7 @@ import os
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from pomona.cli.errors import tell
 from pomona.cli.output import Format, Out, show_result
 from pomona.cli.progress import working
 from pomona.errors import PomonaError
@@ -111,7 +112,8 @@ class Options:
             chosen: Options with which another function is called, of whose options they are one;
                 the others of these are for it alone.
             missing: Arguments that not all functions of `instead` need: what is raised without.
-            tables: Parameters that are tables, with options for rows that are malformed.
+            tables: Parameters that are tables, with options for rows that are malformed; "*" where
+                the function opens tables by itself, at whatever place they are named.
             opened: Parameters of which the word is opened by a function of another room.
         """
         self.positional, self.names, self.defaults = positional, names or {}, defaults
@@ -177,13 +179,13 @@ class Command:
             doing = doing if "progress" in takes else None
             _refuse_options(given, takes, self.options.chosen)
         given = _read(given, self.options.tables, inspect.signature(function).parameters)
-        for name, home in opened.items():
-            if given.get(name) is not None:
-                given[name] = imported(home)(given[name])
         for name, error in self.options.missing.items():
             if given.get(name) is None and name in inspect.signature(function).parameters:
                 raise error
         with ExitStack() as stack:
+            if "*" in self.options.tables:
+                stack.enter_context(_opening(given))
+            _open(given, opened)
             for name, made in self.options.made.items():
                 if (value := made.take(given, stack)) is not None:
                     given[name] = value
@@ -212,7 +214,7 @@ def _refuse_options(
 ) -> None:
     """Raise PomonaError for an option that the function has not which the others choose."""
     for name in given:
-        if name not in takes:
+        if name not in takes and name not in ("on_error", "rejects"):
             marks = " or ".join(f"--{option}" for option in chosen)
             without = "with" if any(given.get(option) for option in chosen) else "without"
             message, remedy = f"means nothing {without} {marks}", "leave it out"
@@ -226,6 +228,8 @@ def _read(
     function that takes a file of rejects has malformed rows beside it.
     """
     given = dict(given)
+    if "*" in tables:
+        return given
     policy, rejects = given.pop("on_error", "stop"), given.get("rejects")
     if "rejects" not in takes:
         given.pop("rejects", None)
@@ -246,6 +250,40 @@ def _read(
                 _refuse_output(file, given)
             given[name] = read(given[name], on_error=policy, rejects=file)
     return given
+
+
+def _open(given: dict[str, Any], opened: Mapping[str, str]) -> None:
+    """Put what a word stands for in its place, where a function of another room opens it."""
+    for name, home in opened.items():
+        if given.get(name) is not None:
+            given[name] = imported(home)(given[name])
+
+
+@contextmanager
+def _opening(given: dict[str, Any]) -> Iterator[None]:
+    """A block in which tables are opened as the options for malformed rows say, which are taken out
+    of `given`; what was left out is told at its end.
+    """
+    policy, rejects = given.pop("on_error", "stop"), given.pop("rejects", None)
+    if policy == "stop" and rejects is None:
+        yield
+        return
+    from pomona.records import malformed_rows
+
+    if policy == "stop":
+        remedy = "add --on-error reject"
+        raise PomonaError("rows are rejected where that is said", where="--rejects", remedy=remedy)
+
+    if rejects is not None:
+        _refuse_output(Path(rejects), given)
+    if given.get("dry_run") and policy == "reject" and rejects is not None:
+        policy, rejects = "drop", None
+    names = {str(value): name for name, value in given.items()}
+    with malformed_rows("reject" if policy == "reject" else "drop", rejects, names) as opened:
+        yield
+    for where, rows in opened.left_out.items():
+        if rows:
+            tell(f"left out of {where}: {rows:,} rows, malformed or without a value")
 
 
 def _refuse_output(rejects: Path, given: Mapping[str, Any]) -> None:
@@ -289,7 +327,7 @@ def texts(function: Callable[..., Any]) -> dict[str, str]:
 
 def _parameters(function: Callable[..., Any], options: Options) -> list[inspect.Parameter]:
     parameters = list(_options(function, options))
-    if set(options.tables) & set(inspect.signature(function).parameters):
+    if set(options.tables) & {"*", *inspect.signature(function).parameters}:
         reading, own = imported("pomona.records:read"), inspect.signature(function).parameters
         names = [name for name in ("on_error", "rejects") if name not in own]
         parameters += _options(reading, options, names, "Of malformed rows")

@@ -68,7 +68,7 @@ for _command in (
             names={"inputs": "recipe"},
             hidden="schedule total size column seed",
             kinds={"recipe": Path},
-            tables="",
+            tables="*",
         ),
     ),
     Command(

@@ -149,7 +149,7 @@ app.command(
                 "calibration": str,
                 "test": str,
             },
-            tables="",
+            tables="*",
         ),
         show_compressed,
     )
@@ -158,7 +158,7 @@ app.command(
     Command(
         "pomona.forget:redundancy",
         "predicting",
-        Options(positional=2, kinds={"model": str, "items": str, "texts": str}, tables=""),
+        Options(positional=2, kinds={"model": str, "items": str, "texts": str}, tables="*"),
         show_redundancy,
     )
 )
@@ -169,7 +169,7 @@ app.command(
         options=Options(
             positional=2,
             kinds={"a": str, "b": str, "metric": str, "text": str},
-            tables="",
+            tables="*",
             opened=_SIDES,
             chosen={"text": "pomona.forget:compare_models"},
             more={"Of two models": ("pomona.forget:compare_models", _OF_MODELS)},
@@ -180,19 +180,19 @@ app.command(
 app.command(
     Command(
         "pomona.forget:check",
-        options=Options(positional=2, kinds={"a": str, "b": str}, tables="", opened=_SIDES),
+        options=Options(positional=2, kinds={"a": str, "b": str}, tables="*", opened=_SIDES),
         show=_show_checked,
     )
 )
-app.command(Command("pomona.forget:audit", "auditing", Options(tables=""), show_audit))
-app.command(Command("pomona.forget:order", options=Options(tables=""), show=show_order))
+app.command(Command("pomona.forget:audit", "auditing", Options(tables="*"), show_audit))
+app.command(Command("pomona.forget:order", options=Options(tables="*"), show=show_order))
 app.command(
     Command(
         "pomona.forget:ladder",
         options=Options(
             kinds={"sides": list[str], "metric": str},
             names={"names": "name"},
-            tables="",
+            tables="*",
             opened={"sides": "pomona.recipe:sizes_at"},
         ),
         show=_show_ladder,

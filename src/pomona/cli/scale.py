@@ -17,14 +17,16 @@ _OF_FIT = (
 app = App(name="scale")
 app.command(
     Command(
-        "pomona.scale:fit", options=Options(kinds={"runs": list[str]}, tables=""), show=show_fit
+        "pomona.scale:fit", options=Options(kinds={"runs": list[str]}, tables="*"), show=show_fit
     )
 )
 app.command(
     Command(
         "pomona.scale:plan",
         options=Options(
-            kinds={"runs": list[str]}, tables="", more={"Of the fit": ("pomona.scale:fit", _OF_FIT)}
+            kinds={"runs": list[str]},
+            tables="*",
+            more={"Of the fit": ("pomona.scale:fit", _OF_FIT)},
         ),
         show=show_plan,
     )
@@ -51,7 +53,7 @@ app.command(
     Command(
         "pomona.scale:frontier",
         options=Options(
-            kinds={"table": str, "bases": str}, names={"dates": "until"}, made=COLUMNS, tables=""
+            kinds={"table": str, "bases": str}, names={"dates": "until"}, made=COLUMNS, tables="*"
         ),
         show=show_frontier,
     )
@@ -59,14 +61,14 @@ app.command(
 app.command(
     Command(
         "pomona.scale:returns",
-        options=Options(kinds={"table": str}, made=COLUMNS, tables=""),
+        options=Options(kinds={"table": str}, made=COLUMNS, tables="*"),
         show=show_returns,
     )
 )
 app.command(
     Command(
         "pomona.scale:growth",
-        options=Options(kinds={"table": str}, made=COLUMNS, tables=""),
+        options=Options(kinds={"table": str}, made=COLUMNS, tables="*"),
         show=show_growth,
     )
 )
@@ -76,7 +78,7 @@ app.command(
         "fitting",
         Options(
             kinds={"inputs": list[str]},
-            tables="",
+            tables="*",
             opened={"inputs": "pomona.recipe:measured_at"},
         ),
         show_inflection,
@@ -87,7 +89,7 @@ app.command(
         "pomona.scale:decide",
         options=Options(
             kinds={"inputs": list[str], "metric": str},
-            tables="",
+            tables="*",
             opened={"inputs": "pomona.recipe:measured_at"},
         ),
         show=show_decisions,

@@ -55,7 +55,7 @@ PROFILE = Command(
                 {"Of models": "prompts answers template raw temperature max_tokens bias"},
             ),
         },
-        tables="",
+        tables="*",
     ),
     show_profile,
 )

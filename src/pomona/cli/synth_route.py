@@ -48,7 +48,7 @@ ROUTE = Command(
                 {"Columns": "id text lang teacher answer reference cluster sample cost"},
             ),
         },
-        tables="",
+        tables="*",
     ),
     show_routing,
 )

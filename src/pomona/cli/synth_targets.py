@@ -31,6 +31,6 @@ def show_plan(show: Out, plan: Plan | dict[str, Any], given: Mapping[str, Any]) 
 TARGETS = Command(
     "pomona.synth.targeting:plan_targets",
     "planning",
-    Options(kinds={"recipe": str}, tables=""),
+    Options(kinds={"recipe": str}, tables="*"),
     show_plan,
 )

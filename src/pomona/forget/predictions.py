@@ -100,6 +100,8 @@ def read_trainings(
     """
     records = read(source)
     labels = [one for one in labels if one in records.column_names]
+    own = ("id", "prediction", "reference", _SEED, *_OWN)
+    records = records.complete(*(one for one in own if one in records.column_names))
     if _SEED not in records.column_names:
         return [read_predictions(source, name, group=group, cluster=cluster, labels=labels)]
     table, found = records.to_table(), []
@@ -143,7 +145,7 @@ def read_predictions(
             remedy = nearest(column, records.column_names)
             raise PomonaError(f'there is no column "{column}"', where=name, remedy=remedy)
     more = ["input"] if "input" in records.column_names else []
-    table = records.select(*columns, *more).to_table()
+    table = records.complete(*columns).select(*columns, *more).to_table()
     if not len(table):
         raise PomonaError("there are no rows", where=name, remedy="check how it was written")
     ids = _texts(table, "id", name)

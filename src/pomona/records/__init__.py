@@ -68,6 +68,7 @@ if TYPE_CHECKING:
         Streamed as Streamed,
         TableSource as TableSource,
         kept as kept,
+        malformed_rows as malformed_rows,
         notes_of as notes_of,
     )
     from pomona.records.store import (
@@ -101,7 +102,7 @@ __getattr__, __dir__ = lazily(
         "records": "Derived Records as_records filtered write",
         "results": "Card Input Results Written card_of inputs_of listed_in_card",
         "section": "NamedRows Names",
-        "source": "Batches Filter Source Streamed TableSource kept notes_of",
+        "source": "malformed_rows Batches Filter Source Streamed TableSource kept notes_of",
         "store": "format_of info is_remote locate unreadable",
         "texts": "TextField text_fields usual_texts with_text",
         "writing": "check_types check_writable write_partial",

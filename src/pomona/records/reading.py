@@ -21,7 +21,7 @@ from pomona.records.column_types import plain
 from pomona.records.engines import check_engine
 from pomona.records.parquet import open_arrow, open_parquet
 from pomona.records.records import Records, as_records
-from pomona.records.source import Keyed, Recast, Source
+from pomona.records.source import Keyed, Recast, RowPolicy, Source, row_policy
 from pomona.records.store import (
     COMPRESSIONS,
     FORMATS,
@@ -92,6 +92,9 @@ def read(
             or a row is malformed.
         ResourceError: the disk filled up while the rejects were written.
     """
+    policy = None if isinstance(source, pa.Table) or on_error != "stop" else row_policy()
+    if policy is not None:
+        return _by_policy(policy, source, columns, engine)
     name = check_engine(engine)
     if on_error not in ("stop", "drop", "reject"):
         remedy = 'use "stop", "drop" or "reject"'
@@ -106,6 +109,21 @@ def read(
     if on_error == "stop":
         return records
     return replace(records, drops=True, rejects=None if rejects is None else str(rejects))
+
+
+def _by_policy(policy: RowPolicy, source: Where, columns: Any, engine: str | None) -> Records:
+    """What `read` gives in a block of `malformed_rows`: of one table the same at every call, so
+    that its rejects are written once.
+    """
+    key = f"{source}|{columns}|{engine}"
+    if key not in policy.opened:
+        file = policy.file_of(str(source))
+        records = read(
+            source, columns=columns, on_error=policy.on_error, rejects=file, engine=engine
+        )
+        policy.count(str(records.source.where), records.rejected)
+        policy.opened[key] = records
+    return policy.opened[key]
 
 
 def _described(

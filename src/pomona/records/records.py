@@ -29,6 +29,7 @@ from pomona.records.source import (
     TableSource,
     kept,
     no_column,
+    row_policy,
 )
 from pomona.records.store import is_remote
 from pomona.records.text_source import TextSource, with_late_types
@@ -119,7 +120,11 @@ class Records:
         if not self.drops or not wanted:
             return self
         own = frozenset(getattr(self.source, "own", self.source.schema.names))
-        lacking = _Lacking(self, wanted, own).written(self.rejects)
+        where, policy = str(self.source.where), row_policy()
+        new = policy is None or policy.is_new(where, wanted)
+        lacking = _Lacking(self, wanted, own).written(self.rejects if new else None)
+        if policy is not None:
+            policy.count(where, self.rejected + lacking)
         return replace(self._filtered(*wanted.items()), rejected=self.rejected + lacking)
 
     def _filtered(self, *values: tuple[str, pa.Array | str]) -> Records:

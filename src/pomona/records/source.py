@@ -1,12 +1,16 @@
 """What a table can be read from, and the sources that need no parsing: tables in memory, other
-records, changed types.
+records, changed types; and what becomes of malformed rows of tables that a function opens by
+itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -231,3 +235,66 @@ class Recast(Streamed):
             message = f'column "{field.name}" cannot be read as {field.type}: {first_line(error)}'
             remedy = f"it holds {batch.schema.field(field.name).type}"
             raise PomonaError(message, where=self.where, remedy=remedy) from error
+
+
+@dataclass
+class RowPolicy:
+    """`drop` or `reject` to the file `rejects`; `names` are what tables are for, by their paths.
+    `left_out` counts rows by the table they are of.
+    """
+
+    on_error: Literal["drop", "reject"]
+    rejects: Path | None
+    names: Mapping[str, str] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
+    opened: dict[str, Any] = field(default_factory=dict)
+    _told: set[Any] = field(default_factory=set)
+
+    def file_of(self, source: str) -> Path | None:
+        """Where rejected rows of a table go: the file itself, and for further tables others beside
+        it, with what they are for, or their number, in their names.
+        """
+        place = len(self.opened)
+        if self.rejects is None or place == 0:
+            return self.rejects
+        name = self.names.get(source, str(place + 1))
+        return self.rejects.with_name(f"{self.rejects.stem}.{name}{self.rejects.suffix}")
+
+    def is_new(self, where: str, wanted: Mapping[str, str]) -> bool:
+        """Whether rows that lack a value of these columns have not been set aside yet."""
+        key = (where, tuple(sorted(wanted.items())))
+        new = key not in self._told
+        self._told.add(key)
+        return new
+
+    def count(self, where: str, rows: int) -> None:
+        """So many rows of a table are left out by now."""
+        self.left_out[where] = max(rows, self.left_out.get(where, 0))
+
+
+_POLICY: ContextVar[RowPolicy | None] = ContextVar("row policy", default=None)
+
+
+def row_policy() -> RowPolicy | None:
+    """What holds in the block that runs."""
+    return _POLICY.get()
+
+
+@contextmanager
+def malformed_rows(
+    on_error: Literal["drop", "reject"],
+    rejects: str | Path | None = None,
+    names: Mapping[str, str] | None = None,
+) -> Iterator[RowPolicy]:
+    """In this block `read` drops malformed rows of files, or sets them aside in `rejects`, where it
+    is not told another way. Raises PomonaError where one of both is missing.
+    """
+    if (on_error == "reject") != (rejects is not None):
+        message = 'on-error "reject" and a file of rejects go together'
+        raise PomonaError(message, where="rejects", remedy="give both, or neither")
+    policy = RowPolicy(on_error, None if rejects is None else Path(rejects), names or {})
+    token = _POLICY.set(policy)
+    try:
+        yield policy
+    finally:
+        _POLICY.reset(token)

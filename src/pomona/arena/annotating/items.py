@@ -63,7 +63,7 @@ def add_items(store: Store, given: Sequence[Item], overlap: int) -> int:
 def _read(
     table: Where, kind: str, needed: Mapping[str, str], optional: Mapping[str, str]
 ) -> list[Item]:
-    records = read(table).require(*needed)
+    records = read(table).complete(*needed)
     where = next(iter(records.paths), "table")
     known = {**needed, **optional, **_MORE}
     columns = [name for name in known if name in records.column_names]

@@ -139,21 +139,27 @@ def read_pairs(
     Raises PomonaError as `read_votes` does, and for a missing column or an empty text, named by its
     row.
     """
-    votes = pairs if isinstance(pairs, Votes) else read_votes(_filled(pairs, columns), columns)
     needed = ["prompt", "completion_a", "completion_b"] if texts else []
     needed += [reference] if reference else []
+    filled = pairs if isinstance(pairs, Votes) else _filled(pairs, columns, needed)
+    votes = filled if isinstance(filled, Votes) else read_votes(filled, columns)
     for name in needed:
         _require(votes, name)
     return _distinct(votes, reference)
 
 
-def _filled(source: Any, columns: VoteColumns | None) -> Any:
-    """The table with a winner in each row, and a mark of those that had none."""
+def _filled(source: Any, columns: VoteColumns | None, needed: Sequence[str]) -> Any:
+    """The table with a winner in each row, and a mark of those that had none. Rows without a model
+    or a value that is needed are left out, where such are.
+    """
     if isinstance(source, str | Path) and is_list(source):
         whole = read_list(Path(source), lambda there: there)
         records = Records.of(TableSource(whole, str(source)))
     else:
         records = source if isinstance(source, Records) else read(source)
+    asked = ["model_a", "model_b", *needed]
+    known = [getattr(columns, one, None) or one for one in asked]
+    records = records.complete(*(one for one in known if one in records.column_names))
     name = (columns.winner if columns else None) or _winner(records.column_names)
     if "win_a" in records.column_names or "winner_model_a" in records.column_names:
         return records

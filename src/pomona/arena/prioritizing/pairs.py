@@ -62,7 +62,7 @@ def read_pairs(pairs: Where) -> Pairs:
         PomonaError: a column is missing, a row has no value in one or names one model twice (by
             its number, from 1), or there are no rows.
     """
-    records: Records = read(pairs).require(*COLUMNS)
+    records: Records = read(pairs).complete(*COLUMNS)
     where = "the pairs" if isinstance(pairs, pa.Table) else str(records.source.where)
     table = records.to_table()
     if not len(table):

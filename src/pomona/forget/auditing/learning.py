@@ -174,7 +174,8 @@ def _rows(inputs: Where, group: str | None, cluster: str | None) -> tuple[Where,
         return inputs, False
     where = "predictions" if isinstance(inputs, pa.Table) else str(records.source.where)
     asked = [name for name in ("id", "group", "cluster") if name in records.column_names]
-    table = records.select(*dict.fromkeys([*asked, *filter(None, (group, cluster))]), *wide)
+    chosen = dict.fromkeys([*asked, *filter(None, (group, cluster)), *wide])
+    table = records.complete(*chosen).select(*chosen)
     table = table.to_table().replace_schema_metadata({NAME: where.encode()})
     if "id" not in asked:
         table = table.append_column("id", pa.array(range(len(table))))

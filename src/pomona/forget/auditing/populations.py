@@ -154,7 +154,8 @@ def _table(inputs: Where, columns: Mapping[str, str | None]) -> tuple[pa.Table, 
     names = needed | {what: what for what in optional if what in there} | named
     if "score" not in names:
         names.setdefault("prediction", "prediction")
-    table = records.select(*dict.fromkeys(names.values())).to_table()
+    chosen = list(dict.fromkeys(names.values()))
+    table = records.complete(*chosen).select(*chosen).to_table()
     if "resource" in names and not columns.get("resource") and _is_words(table["resource"]):
         del names["resource"]  # head and tail, as a run's answers have it
     name = _named(inputs, records)

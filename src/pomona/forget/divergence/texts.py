@@ -68,7 +68,7 @@ class Documents:
             if column not in names:
                 remedy = nearest(column, names)
                 raise PomonaError(f'there is no column "{column}"', where=self.where, remedy=remedy)
-        self._records = records
+        self._records = records.complete(*self._columns.values(), *self.labels.values())
 
     def count(self) -> int:
         """The number of documents."""

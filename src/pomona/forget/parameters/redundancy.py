@@ -118,7 +118,9 @@ def redundancy(
     """
     _check(fractions, ridge)
     fractions = sorted(set(fractions))
-    table = read(items).to_table()
+    records = read(items)
+    needed = ("prompt", "completion")
+    table = records.complete(*(one for one in needed if one in records.column_names)).to_table()
     if cluster is None and "cluster" in table.column_names:
         cluster = "cluster"
     asked = items_from(table, "{prompt}", "{completion}", None, cluster=cluster)

@@ -96,7 +96,7 @@ def preferred(uri: str, pairs: Where) -> NDArray[np.float64]:
     if columns is None:
         message = "has no columns stereotype and antistereotype"
         raise PomonaError(message, where=where, remedy="rename those that hold the texts")
-    table = records.select(*columns).to_table().to_pylist()
+    table = records.complete(texts=columns).select(*columns).to_table().to_pylist()
     for row, pair in enumerate(table, 1):
         for column in columns:
             if not isinstance(pair[column], str) or not pair[column].strip():

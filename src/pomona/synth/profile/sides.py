@@ -98,6 +98,9 @@ def read_side(
         if wanted[name] is None and name != column and _names(records, name)
     }
     given = [each for each in wanted.values() if each is not None]
+    asked = [each for name in wanted if (each := getattr(columns, name)) in given]
+    if not answered and records.schema.field(column).type == pa.string():
+        records = records.complete(*asked, *numbers, texts=[column])
     table = records.select(*dict.fromkeys([column, *given, *numbers])).to_table()
     if table.num_rows == 0:
         raise PomonaError("has no rows", where=where, remedy="give a table with texts")

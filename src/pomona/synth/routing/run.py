@@ -160,7 +160,10 @@ class _Answers:
 
     def __init__(self, where: Where, columns: AnswerColumns) -> None:
         self.where = str(where)
-        table = read(where).to_table()
+        records = read(where)
+        needed = (columns.id, columns.text, columns.lang, columns.teacher, columns.answer)
+        there = (one for one in needed if one in records.column_names)
+        table = records.complete(*there).to_table()
         self.names = table.column_names
         self.rows: list[dict[str, Any]] = table.to_pylist()
         self.columns = columns
