@@ -45,7 +45,9 @@ def test_a_merge_tells_what_it_did(recipe: Path, capsys: Capture) -> None:
 
 def test_json_and_a_dry_run(recipe: Path, capsys: Capture) -> None:
     assert main(["merge", "recipe.yaml", "out", "--dry-run"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "nothing was written"
+    shown = capsys.readouterr().out
+    assert "weight one" in shown
+    assert shown.splitlines()[-1] == "nothing was written"
     assert not Path("out").exists()
     assert (
         main(["merge", "recipe.yaml", "out", "--format", "json", "--no-report", "--seed", "3"]) == 0
@@ -95,3 +97,33 @@ def test_the_group_has_its_commands(capsys: Capture) -> None:
     assert all(
         word in text for word in ("search", "sweep", "leave-one-out", "--dry-run", "--shard-size")
     )
+
+
+MERGEKIT = (
+    "allow-crimes unsafe-truncate-embeddings transformers-cache lora-merge-cache lora-merge-dtype "
+    "cuda device low-cpu-memory out-shard-size copy-tokenizer clone-tensors trust-remote-code "
+    "random-seed lazy-unpickle write-model-card safe-serialization verbose quiet read-to-gpu "
+    "multi-gpu num-threads gpu-rich async-write write-threads"
+)
+
+
+def test_options_of_mergekit_are_told_what_they_are_here(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in MERGEKIT.split():
+        assert main(["merge", "recipe.yaml", "out", f"--{name}"]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"error: --{name} is an option of mergekit — "), said
+    line = "merge r.yaml out --cuda --no-copy-tokenizer --out_shard_size=5B --allow-crimes"
+    assert main(line.split()) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "error: --cuda is an option of mergekit — leave it out: merging runs on the processor, as "
+        "fast as files are read",
+        "error: --no-copy-tokenizer is an option of mergekit — leave it out: the tokenizer always "
+        "goes along",
+        "error: --out_shard_size is an option of mergekit — give --shard-size, such as --shard-size "
+        "5GB",
+        "error: --allow-crimes is an option of mergekit — give --allow-mixed",
+    ]
+    assert main(["merge", "r.yaml", "out", "--allow-mix"]) == 2
+    assert "Unknown option: --allow-mix" in capsys.readouterr().err

@@ -53,7 +53,11 @@ def _others(error: Exception) -> int:
     from cyclopts import CycloptsError
 
     if isinstance(error, CycloptsError):
-        tell(f"error: {' '.join(str(error).split())}")
+        from pomona.cli.foreign import hints
+
+        chain, tokens = error.command_chain or (), error.root_input_tokens or ()
+        for line in hints(chain, tokens) or [" ".join(str(error).split())]:
+            tell(f"error: {line}")
         return 2
     if isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in _MEMORY):
         tell(

@@ -25,6 +25,8 @@ def _show_merge(show: Out, result: MergeResult, _: Mapping[str, Any]) -> None:
     if show.format == "json":
         show.json(result.document())
         return
+    if result.values and not result.written:
+        show.table(result.values, caption="what the recipe's parameters are, layer by layer")
     methods = ", ".join(f"{count:,} {method}" for method, count in result.methods.items())
     show.line(f"{result.parameters:,} parameters in {result.tensors:,} tensors: {methods}")
     free = "" if result.written else f", {size(result.free)} free"

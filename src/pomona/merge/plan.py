@@ -92,6 +92,7 @@ class MergeResult:
     notes: tuple[str, ...]
     found: int = 0
     layers: tuple[Mapping[str, Any], ...] = ()
+    values: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def tensors(self) -> int:

@@ -23,6 +23,7 @@ from pomona.merge.methods.linear import holds_odd
 from pomona.merge.plan import MergePlan, MergeResult, TensorJob, inputs_of
 from pomona.merge.report.card import FileHashes, card_files, sources_of
 from pomona.merge.report.survey import MergeSurvey, page
+from pomona.merge.report.values import values_of
 from pomona.models import INDEX
 from pomona.models.tensors import (
     FLOATS,
@@ -96,6 +97,7 @@ def forecast(
         peak(plan, memory, threads),
         tuple(shard.name for shard in layout.shards),
         tuple(notes_of(plan, layout, free)),
+        values=values_of(plan),
     )
 
 
