@@ -273,7 +273,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=12)
 @given(
     key=st.sampled_from(
         ["name", "data", "task", "base", "ladder", "train", "levers", "pretrain", "device", "other"]
