@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pomona.db import Database
 from pomona.documents import parse_json
 from pomona.errors import PomonaError
-from pomona.models import Draw, Model, ModelError, Reply, ReplyPiece, Request, Spent
+from pomona.models import Draw, Model, ModelError, Reply, ReplyPiece, Request, Spent, Token
 
 _TABLE = """create table replies (
     key blob primary key, model text not null, sample integer not null, temperature real not null,
@@ -43,6 +43,10 @@ class Wrapper(Model):
     async def vectors(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], Spent]:
         """The model's own."""
         return await self.model.vectors(texts)
+
+    async def echo(self, request: Request) -> tuple[list[Token], Spent]:
+        """The model's own."""
+        return await self.model.echo(request)
 
     async def spell(self, ids: Sequence[int]) -> str:
         """The model's own."""

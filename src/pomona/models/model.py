@@ -22,6 +22,7 @@ from pomona.models.request import (
     Request,
     Sample,
     Spent,
+    Token,
     prompt_tokens,
     wrong_request,
 )
@@ -118,6 +119,12 @@ class Model:
     async def vectors(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], Spent]:
         """Unit vectors `[n, d]`, with the ability "embed", and what they cost."""
         raise self.without("embed")
+
+    async def echo(self, request: Request) -> tuple[list[Token], Spent]:
+        """The tokens of the prompt as `Reply.tokens` has those of an answer, with the ability
+        "score", and what that cost; the first, which nothing predicts, has the logprob None.
+        """
+        raise self.without("score")
 
     async def spell(self, ids: Sequence[int]) -> str:
         """The text of token ids, special tokens among them; "" where no tokenizer is at hand. A

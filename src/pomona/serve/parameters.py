@@ -30,7 +30,6 @@ _INERT = frozenset(
 )
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "modalities": (["text"],),
-    "echo": (False,),
     "suffix": ("",),
 }
 MOST_LOGPROBS = 20

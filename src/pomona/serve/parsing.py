@@ -12,7 +12,7 @@ from typing import Any
 from pomona.answers import Budget
 from pomona.errors import PomonaError
 from pomona.markers import AUTO, Value, untrained
-from pomona.models import Request, Spelled
+from pomona.models import HAVE, Request, Spelled
 from pomona.sample import Strategy
 from pomona.serve.fields import Fields, bad, missing, mistyped
 from pomona.serve.parameters import MOST_TOKENS, extras, logprobs
@@ -37,7 +37,8 @@ class ParsedRequest:
 
     `called` is the client's name for the model; `context` names levers on the messages, and `user`
     whose feedback they may use. `markers` is None where a request says nothing of them; with
-    `markers_forced` answers are begun with them.
+    `markers_forced` answers are begun with them. `echo` puts the prompt before an answer, and
+    `silent` asks for none behind it.
     """
 
     served: ServedModel
@@ -54,6 +55,8 @@ class ParsedRequest:
     user: str | None = None
     markers: Mapping[str, Value] | None = None
     markers_forced: bool = False
+    echo: bool = False
+    silent: bool = False
 
     @property
     def logprobs(self) -> bool:
@@ -86,18 +89,40 @@ def read_completion(body: Mapping[str, Any], models: ServedModels) -> ParsedRequ
     fields = Fields(body)
     served, called = _model(fields, models)
     prompts = fields.prompts("prompt", _MOST_PROMPTS)
-    tokens = fields.integer("max_tokens", 1, MOST_TOKENS, _TOKENS)
+    echo = not served.remote and fields.take("echo", bool, False)
+    tokens = fields.integer("max_tokens", 0 if echo else 1, MOST_TOKENS, _TOKENS)
     bare = [
         Request(prompt=one)
         if isinstance(one, str)
         else Request(prompt="", spelled=Spelled("", one))
         for one in prompts
     ]
-    parsed = _parsed(fields, served, called, bare, tokens)
+    if served.remote and fields.rest.get("echo") and fields.rest.get("logprobs") is not None:
+        message = "log-probabilities of a prompt are told by torch alone"
+        raise wrong("echo", message, "unsupported_value")
+    parsed = _parsed(fields, served, called, bare, tokens or 1)
+    if echo:
+        return _echoing(parsed, silent=not tokens)
     if bare[0].prompt_ids and served.remote and (parsed.context or parsed.strategy):
         message = "prompt is token ids, and only their server knows their text — give text"
         raise wrong("prompt", message, "unsupported_value")
     return parsed
+
+
+def _echoing(parsed: ParsedRequest, *, silent: bool) -> ParsedRequest:
+    """The request whose answers have their prompt before them."""
+    beside = {
+        "stream": parsed.stream,
+        "a strategy": parsed.strategy is not None,
+        "markers": parsed.served.trained is not None,
+        "response_format": parsed.requests[0].held,
+    }
+    for name in (name for name, given in beside.items() if given):
+        raise wrong("echo", f"echo does not go together with {name}", "unsupported_value")
+    if parsed.logprobs and "score" not in parsed.served.model.abilities:
+        message = f'the model "{parsed.served.name}" cannot tell log-probabilities of a prompt'
+        raise wrong("echo", f"{message} — {HAVE['score']}", "unsupported_value")
+    return replace(parsed, echo=True, silent=silent)
 
 
 def _model(fields: Fields, models: ServedModels) -> tuple[ServedModel, str]:

@@ -178,14 +178,24 @@ def _logprobs(
         return {"content": list(tokens), "refusal": None}
     offsets = accumulate(map(_letters, tokens), initial=start)
     return {
-        "tokens": [token["token"] for token in tokens],
+        "tokens": [_named(token) for token in tokens],
         "token_logprobs": [token["logprob"] for token in tokens],
         "top_logprobs": [
-            {one["token"]: one["logprob"] for one in (*token["top_logprobs"], token)}
+            None
+            if token["logprob"] is None
+            else {_named(one): one["logprob"] for one in (*token["top_logprobs"], token)}
             for token in tokens
         ],
         "text_offset": list(offsets)[:-1],
     }
+
+
+def _named(token: Token) -> str:
+    """A token as the older form names it: by its bytes where these are no whole characters."""
+    text, spelled = token["token"], token.get("bytes")
+    if not spelled or "\ufffd" not in text or bytes(spelled) == text.encode():
+        return text
+    return "bytes:" + "".join(f"\\x{byte:02x}" for byte in spelled)
 
 
 def _letters(token: Token) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -60,9 +60,10 @@ async def outcome(
     raise.
     """
     model, strategy = parsed.served.model, parsed.strategy
+    if parsed.echo:
+        return await _echoed(parsed)
     if strategy is None:
-        pools = [model.reply(request, _samples(parsed, request)) for request in parsed.requests]
-        return _checked(parsed, _plain(await together(pools)))
+        return _checked(parsed, _plain(await together(_pools(parsed))))
     account = Account(parsed.budget)  # one budget for all prompts
     counts = [0] * len(parsed.requests)
 
@@ -77,6 +78,33 @@ async def outcome(
         for place, request in enumerate(parsed.requests)
     ]
     return _checked(parsed, _chosen(parsed, await together(answers)))
+
+
+async def _echoed(parsed: ParsedRequest) -> Outcome:
+    """The response with each prompt before its answers."""
+    if parsed.silent:
+        empty = (ResponseChoice("", "length"),) * (parsed.n * len(parsed.requests))
+        found = Outcome(empty, Spent(), {})
+    else:
+        found = _checked(parsed, _plain(await together(_pools(parsed))))
+    heads: list[tuple[list[Token], Spent]] = [([], Spent())] * len(parsed.requests)
+    if parsed.logprobs:
+        heads = await together([parsed.served.model.echo(one) for one in parsed.requests])
+    spent = sum((cost for _, cost in heads), found.spent)
+    if parsed.silent:  # the answers would have paid for reading them
+        read = sum(parsed.served.model.tokens(one) for one in parsed.requests)
+        spent = replace(spent, prompt_tokens=read)
+    choices = []
+    for at, choice in enumerate(found.choices):
+        request, (tokens, _) = parsed.requests[at // parsed.n], heads[at // parsed.n]
+        text = (request.prompt or "") + choice.text
+        choices.append(replace(choice, text=text, tokens=(*tokens, *choice.tokens)))
+    return Outcome(tuple(choices), spent, found.pomona | {"spent": asdict(spent)})
+
+
+def _pools(parsed: ParsedRequest) -> list[Coroutine[Any, Any, list[Reply]]]:
+    model = parsed.served.model
+    return [model.reply(request, _samples(parsed, request)) for request in parsed.requests]
 
 
 async def pieces(

@@ -28,7 +28,7 @@ from pomona.models.request import (
     too_long,
 )
 from pomona.models.schemas import called, unheld
-from pomona.models.torch.batches import in_batches
+from pomona.models.torch.batches import in_batches, read_prompt
 from pomona.models.torch.codec import HeldRow, Template, TokenDecoder, tool_calls
 from pomona.models.torch.decode import (
     Bend,
@@ -199,6 +199,22 @@ def score(
     scored = _scored(model, prompt, ids, steer)
     spent = costs.scored(len(prompt), list(map(len, ids)), time.perf_counter() - started)
     return scored, _steered_cost(spent, steer, sum(map(len, ids)))
+
+
+def echo(
+    model: NativeModel, costs: CostModel, ids: Sequence[int], top: int
+) -> tuple[list[Token], Spent]:
+    """The tokens of a prompt with their log-probabilities, the first without, and what that cost
+    beside reading it for an answer.
+    """
+    started, decoder = time.perf_counter(), TokenDecoder(model.codec.tokenizer)
+    with model.arithmetic:
+        own, which, likeliest = read_prompt(model.network, ids, model.budget.window(), top)
+    first: Token = {**token_entry(decoder(ids[0]), 0.0), "logprob": None}
+    rows = zip(ids[1:], own, which, likeliest, strict=True)
+    tokens = [_token(decoder, top, *row) for row in rows]
+    spent = costs.scored(1, [len(ids) - 1], time.perf_counter() - started)
+    return [first, *tokens], replace(spent, prompt_tokens=0, completion_tokens=0)
 
 
 def _steered_cost(spent: Spent, steer: Steer | None, tokens: int) -> Spent:

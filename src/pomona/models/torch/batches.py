@@ -233,6 +233,36 @@ def score_batch(
 
 
 @torch.inference_mode()
+def read_prompt(
+    network: PreTrainedModel, ids: Sequence[int], positions: int, top: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
+    """Of each token of a prompt but the first its natural-log probability `[t - 1]`, and the
+    likeliest tokens in its place with theirs `[t - 1, top]`, likeliest first. At most `positions`
+    columns of logits exist at once.
+    """
+    tokens = torch.tensor([list(ids)], device=network.device)
+    last = len(ids) - 1
+    cache = DynamicCache(config=network.config) if last > positions else None
+    parts: list[tuple[torch.Tensor, ...]] = []
+    for start in range(0, last, positions):
+        stop = min(start + positions, last)
+        logits = network(
+            input_ids=tokens[:, start:stop],
+            position_ids=torch.arange(start, stop, device=network.device)[None],
+            past_key_values=cache,
+            use_cache=cache is not None,
+        ).logits[0]
+        logs = logits.float().log_softmax(dim=-1)
+        likeliest, which = logs.topk(top, dim=-1)
+        own = logs.gather(1, tokens[0, start + 1 : stop + 1, None])[:, 0]
+        parts.append((own, which, likeliest))
+    if not parts:
+        return np.zeros(0, np.float32), np.zeros((0, top), np.int64), np.zeros((0, top), np.float32)
+    own, which, likeliest = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
+    return own, which, likeliest
+
+
+@torch.inference_mode()
 def sum_states(
     base: Any, device: torch.device, rows: Sequence[list[int]]
 ) -> list[NDArray[np.float64]]:

@@ -30,6 +30,7 @@ from pomona.models.request import (
     ReplyPiece,
     Request,
     Spent,
+    Token,
     check,
     check_ids,
     prompt_tokens,
@@ -37,7 +38,7 @@ from pomona.models.request import (
     wrong_request,
 )
 from pomona.models.schemas import described, grammar_of
-from pomona.models.torch.answering import DecodeJob, cut_of, run_batch, score
+from pomona.models.torch.answering import DecodeJob, cut_of, echo, run_batch, score
 from pomona.models.torch.codec import Grammars, HeldRow, Template, constrains
 from pomona.models.torch.native import NativeModel, mean_states
 
@@ -156,6 +157,14 @@ class TorchModel(NativeModel):
         return await self._run(
             partial(score, self, self._costs, ids, list(completions), request.steer, end=end)
         )
+
+    async def echo(self, request: Request) -> tuple[list[Token], Spent]:
+        """See `Model`."""
+        _, ids = await self._encoded(request)
+        if self.context is not None and len(ids) > self.context:
+            raise too_long(len(ids), self.context, self.name)
+        top = min(request.logprobs or 0, self.shape.vocabulary)
+        return await self._run(partial(echo, self, self._costs, ids, top))
 
     async def vectors(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], Spent]:
         """See `Model`: the mean of the last hidden states, over its length."""
