@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
@@ -78,6 +79,7 @@ TOKENIZER_FILES = (
     "chat_template.json",
 )
 PROGRAM = 110_000_000  # bytes of the program itself
+_RANGE = re.compile(r" \[\d+, \d+\]$")  # of layers, where a model is there twice
 
 
 def forecast(
@@ -113,7 +115,7 @@ def signature_of(plan: MergePlan) -> str:
     """One line that says how the result is made."""
     models = len(
         {
-            item.identity or plan.models[item.model].name
+            _RANGE.sub("", item.identity) or plan.models[item.model].name
             for job in plan.jobs
             for item in inputs_of(job)
         }

@@ -35,10 +35,12 @@ from pomona.models.tensors import FLOATS, Stored, comes_after, is_buffer, is_com
 @dataclass(frozen=True)
 class SourceGroup:
     """The sources of some tensors, with the settings that hold for each, the strongest first, and
-    for what they share.
+    for what they share. names: the models', with their layers where one is there twice; base is one
+    of them.
     """
 
     sources: tuple[MergeSource, ...]
+    names: tuple[str, ...]
     base: str | None
     scopes: tuple[tuple[Settings, ...], ...]
     shared: tuple[Settings, ...]
@@ -115,12 +117,18 @@ class Builder:
 
     def _group(self, module: RecipeModule, piece: Slice) -> SourceGroup:
         base = piece.base or self.recipe.base
-        names = [str(source.model) for source in piece.sources]
-        check_inputs(self.method, names, str(base) if base else None)
+        models = [str(source.model) for source in piece.sources]
+        names = [
+            f"{model} {list(source.layers)}" if models.count(model) > 1 and source.layers else model
+            for model, source in zip(models, piece.sources, strict=True)
+        ]
+        # Of two ranges of the base, the first is what the others are compared with.
+        own = names[models.index(str(base))] if str(base) in models else str(base)
+        check_inputs(self.method, names, own if base else None)
         outer = (piece.parameters, module.parameters, self.recipe.parameters)
         scopes = tuple((source.parameters, *outer) for source in piece.sources)
-        apart = str(base) if base and self.method.base != "ignored" else None
-        return SourceGroup(piece.sources, apart, scopes, outer)
+        apart = own if base and self.method.base != "ignored" else None
+        return SourceGroup(piece.sources, tuple(names), apart, scopes, outer)
 
     def _loose(self, part: ModelPart, group: SourceGroup, *, after: bool) -> Iterator[TensorJob]:
         names = dict.fromkeys(
@@ -129,11 +137,17 @@ class Builder:
             for name in self._model(source).layout.loose
             if part.owns(name)
         )
+        folded = {source.model for source in group.sources}
         for name in names:
-            if comes_after(name) == after and name not in self.copied:
-                yield from self._job(
-                    name, dict.fromkeys(range(len(group.sources)), name), group, 0.0
-                )
+            if comes_after(name) != after or name in self.copied:
+                continue
+            only = self._model(group.sources[0])
+            if len(folded) == 1 and len(group.sources) > 1 and not is_computed(name):
+                # Layers of one model are folded: what stands outside them is what it was.
+                yield self._copy(name, only.tensors[name], only)
+            else:
+                everyone = dict.fromkeys(range(len(group.sources)), name)
+                yield from self._job(name, everyone, group, 0.0)
 
     def _layer(
         self, stack: str, number: int, offset: int, group: SourceGroup, t: float
@@ -186,7 +200,7 @@ class Builder:
     def _first(self, held: Mapping[int, Stored], group: SourceGroup) -> tuple[Stored, Opened]:
         """The base's tensor, or that of the first model that has it, and the model."""
         index = next(
-            (index for index in held if str(group.sources[index].model) == group.base),
+            (index for index in held if group.names[index] == group.base),
             next(iter(held)),
         )
         return held[index], self._model(group.sources[index])
@@ -201,7 +215,7 @@ class Builder:
             return "merge"
         if not is_optional(name, str(self.frame.config.get("model_type"))):
             return "refuse"
-        names = {str(group.sources[index].model) for index in held}
+        names = {group.names[index] for index in held}
         base = group.base in names if group.base else None
         outcome = disposition(self.method, len(held), base)
         self.optional.setdefault(outcome, []).append(name)
@@ -246,16 +260,16 @@ class Builder:
         }
         inputs: dict[int, TensorInput] = {}
         for index, tensor in held.items():
-            model = str(group.sources[index].model)
+            model, own = str(group.sources[index].model), group.names[index]
             values = {
                 p.name: self._value(p, stored_as[index], group.scopes[index], name, t, model)
                 for p in self.method.parameters
-                if p.effect and (p.per == "model" or (p.per == "expert" and model != group.base))
+                if p.effect and (p.per == "model" or (p.per == "expert" and own != group.base))
             }
             inputs[index] = self._input(
-                tensor, model, {key: value for key, value in values.items() if value is not None}
+                tensor, own, {key: value for key, value in values.items() if value is not None}
             )
-        places = [i for i in inputs if str(group.sources[i].model) == group.base]
+        places = [i for i in inputs if group.names[i] == group.base]
         base = inputs.pop(places[0]) if places else None
         compute = self.recipe.dtype or promoted([tensor.dtype for tensor in held.values()])
         shape = next(iter(held.values())).shape
@@ -279,7 +293,11 @@ class Builder:
         """
         if job.name not in self.rows:
             return job
-        models = [str(source.model) for source in group.sources if str(source.model) != group.base]
+        models = [
+            str(source.model)
+            for source, name in zip(group.sources, group.names, strict=True)
+            if name != group.base
+        ]
         place = models.index(self.frame.name) if self.frame.name in models else -1
         return replace(
             job, options={**job.options, "rows": self.rows[job.name], "rows_from": place}
