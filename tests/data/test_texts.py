@@ -193,3 +193,21 @@ def test_spans_in_columns_of_a_template_and_of_one_role(tmp_path: Path) -> None:
     assert card.removed == {"nothing left": 1}
     with pytest.raises(PomonaError, match='the table, row 0: column "m" is null'):
         dedup(pa.table({"m": [None, *chats]}), tmp_path / "e.jsonl", column="m", **options)
+
+
+LINES = [
+    '{"b":1, "messages": [{"role":"user","content":"a"}]}',
+    '{"messages": [{"role":"assistant","content":null,"tool_calls":[{"function":{"name":"f"}}]}]}',
+    '{"messages": [{"content":"a","role":"user"}]}',
+    '{"messages":[{"role":"user","content":"\\u00e9"}], "extra": 1.50}',
+]
+
+
+def test_lines_that_stay_are_as_they_were(tmp_path: Path) -> None:
+    """No key of others comes into a row, and nothing else of it changes."""
+    (tmp_path / "in.jsonl").write_text("\n".join(LINES))
+    out = tmp_path / "out.jsonl"
+    dedup(tmp_path / "in.jsonl", out, method="exact", column="messages")
+    assert out.read_text() == "\n".join([*LINES[:2], LINES[3]])
+    dedup(tmp_path / "in.jsonl", tmp_path / "out.parquet", method="exact", column="messages")
+    assert pq.read_table(tmp_path / "out.parquet")["extra"].to_pylist() == [None, None, 1.5]

@@ -12,6 +12,7 @@ from hypothesis import given, settings, strategies as st
 
 from pomona.errors import PomonaError
 from pomona.records import Records, as_records, last_answer, read, split, with_text, write
+from pomona.records.texts import TextRows
 
 CALL = {"id": "a1", "function": {"name": "weather", "arguments": '{"city": "Paris"}'}}
 MESSAGES = [
@@ -192,3 +193,25 @@ def test_arrow_says_what_python_says(chats: list[Any], start: int, role: str | N
         for chat in chats[start:]
     ]
     assert chat_texts(column, role).to_pylist() == wanted
+
+
+def test_contents_of_both_kinds_are_read_as_lists_of_parts(tmp_path: Path) -> None:
+    """One after the other in a conversation, as the API of OpenAI takes them."""
+    part = {"type": "image_url", "image_url": {"url": "x"}}
+    told = [{"role": "system", "content": "Look."}, {"role": "user", "content": [part]}]
+    rows = [{"m": told, "n": 1}, {"m": [{"role": "user", "content": None}], "n": 2}]
+    (tmp_path / "a.json").write_text(json.dumps([*rows, {"m": told[:1], "n": 3}]))
+    records, name = with_text(read(tmp_path), "m.system")
+    assert records.source.source.notes == (  # type: ignore[attr-defined]
+        'column "m" has contents that are texts, read as lists of one part, as others are',
+    )
+    first = records.select("m").head(1).to_table()["m"][0].as_py()[0]["content"]
+    assert first == [{"type": "text", "image_url": None, "text": "Look."}]
+    made = TextRows(records.source.source, records.source.made, strict=False, first=0)  # type: ignore[attr-defined]
+    found = [row for batch in made.stream([name], None) for row in batch[name].to_pylist()]
+    assert found == ["Look.", None, "Look."]
+    (tmp_path / "a.json").write_text(
+        json.dumps([{"m": told[:1]}, {"m": [{"role": "x", "content": 5}]}])
+    )
+    with pytest.raises(PomonaError, match='element 2: column "m" holds'):
+        read(tmp_path).to_table()

@@ -6,17 +6,18 @@ from __future__ import annotations
 
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from pyarrow import fs
 
 from pomona.documents import read_json
 from pomona.errors import PomonaError
 from pomona.files import Where, address
-from pomona.records import Records, Results, check_writable, info, is_remote, notes_of
+from pomona.records import Records, Results, check_writable, format_of, info, is_remote, notes_of
 
 
 def noted(note: Path, **kinds: type) -> dict[str, Any] | None:
@@ -88,6 +89,22 @@ def results_of(
         notes=[note for records in tables for note in notes_of(records.source)],
         dry_run=dry_run,
     )
+
+
+_LINE = "line of the input"
+
+
+def write_kept(
+    results: Results, out: Where, records: Records, kept: Callable[[Records], Records]
+) -> None:
+    """Write the result "out", the rows of `records` that `kept` leaves: lines of JSONL that have
+    objects in them as they were, where the result is JSONL too, without keys that others have.
+    """
+    nested = any(pa.types.is_nested(field.type) for field in records.schema)
+    if nested and format_of(address(out))[0] == "jsonl" and _LINE not in records.column_names:
+        records = records.with_lines(_LINE)
+    lines = _LINE if _LINE in records.column_names else None
+    results.write("out", kept(records), lines=lines)
 
 
 def work_of(out: str | Path, work: str | Path | None) -> Path:

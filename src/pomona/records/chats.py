@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
+from pomona.records.column_types import CHAT_KEYS
+
 pc: Any = pyarrow.compute  # its stubs lack most functions
 
-CHAT_KEYS = (("role", "content"), ("from", "value"))
 USERS, ASSISTANTS = ("user", "human"), ("assistant", "gpt", "model")
 ROLES = {
     "system": ("system", "developer"),

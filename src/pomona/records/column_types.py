@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from pomona.errors import PomonaError, first_line
 pc: Any = pyarrow.compute  # its stubs lack most functions
 
 BATCH_ROWS = 8192
+CHAT_KEYS = (("role", "content"), ("from", "value"))  # of a message in a conversation
 _PLAIN = {
     pa.large_string(): pa.string(),
     pa.string_view(): pa.string(),
@@ -395,3 +396,32 @@ def csv_column(values: Sequence[str | None], kind: pa.DataType) -> pa.Array:
         return pa.array(values, pa.string()).cast(kind)
     except pa.ArrowException as error:
         raise MisfitError(f"does not fit {kind}: {first_line(error)}") from error
+
+
+def mixes_parts(values: Sequence[Any]) -> bool:
+    """Whether values are conversations of which some contents are texts and others lists of parts,
+    which no type holds.
+    """
+    kinds = {
+        type(message[key])
+        for messages in values
+        for message in (messages if isinstance(messages, list) else ())
+        if isinstance(message, dict) and (key := _content_key(message))
+    }
+    return {str, list} <= kinds
+
+
+def in_parts(messages: Any) -> Any:
+    """A conversation whose contents that are texts are lists of one part."""
+    return [_in_parts(one) for one in messages] if isinstance(messages, list) else messages
+
+
+def _in_parts(message: Any) -> Any:
+    key = _content_key(message) if isinstance(message, dict) else None
+    if key is None or not isinstance(message[key], str):
+        return message
+    return {**message, key: [{"type": "text", "text": message[key]}]}
+
+
+def _content_key(message: Mapping[str, Any]) -> str | None:
+    return next((key for role, key in CHAT_KEYS if role in message and key in message), None)

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -174,13 +175,14 @@ def _runs(source: TextSource) -> Iterator[tuple[_LineRange, int]]:
     """
     start = stop = lines = rows = before = first = 0
     of = (source.files, source.schema, source.first, source.kind, source.chosen, source.on_bad)
+    own: dict[str, Any] = {"spelt": source.spelt, "parted": source.parted}
     for stop, line in _lines(source.where, 0, None):
         lines, rows = lines + 1, rows + bool(line.strip())
         if stop - start >= PIECE_BYTES:
-            yield _LineRange(*of, start, stop, before, spelt=source.spelt), first
+            yield _LineRange(*of, start, stop, before, **own), first
             start, before, first = stop, lines, rows
     if stop > start or not stop:
-        yield _LineRange(*of, start, stop, before, spelt=source.spelt), first
+        yield _LineRange(*of, start, stop, before, **own), first
 
 
 def _lines(file: str, at: int, stop: int | None) -> Iterator[tuple[int, bytes]]:

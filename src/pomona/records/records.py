@@ -138,12 +138,9 @@ class Records:
         its newline, null where we would write the row of JSONL as it is there. Else these records.
         What `Results.write` is told to be `lines` comes back to the byte.
         """
-        if not isinstance(self.source, TextSource) or self.engine != "native":
+        source = _with_lines(self.source, name) if self.engine == "native" else None
+        if source is None:
             return self
-        if self.source.kind not in ("jsonl", "csv") or any(map(is_array, self.source.files)):
-            return self
-        schema = self.source.schema.append(pa.field(name, pa.string()))
-        source = replace(self.source, schema=schema, lines=name)
         return replace(self, source=source, _columns=(*self._columns, name))
 
     def with_late_types(self) -> Records:
@@ -269,6 +266,17 @@ class Records:
         message = f'column "{name}" holds {kind}, which {", ".join(map(repr, values))} is not'
         remedy = "compare with values of the column's type"
         raise PomonaError(message, where=self.source.where, remedy=remedy)
+
+
+def _with_lines(source: Any, name: str) -> Any:
+    """Lines of text, also under the texts that are made of them; None of others."""
+    if not isinstance(source, TextSource):
+        inner = _with_lines(source.source, name) if hasattr(source, "made") else None
+        return None if inner is None else replace(source, source=inner)
+    if source.kind not in ("jsonl", "csv") or any(map(is_array, source.files)):
+        return None
+    schema = source.schema.append(pa.field(name, pa.string()))
+    return replace(source, schema=schema, lines=name)
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,10 @@ from pomona.records.column_types import (
     BATCH_ROWS,
     MisfitError,
     csv_column,
+    in_parts,
     is_id,
     json_column,
+    mixes_parts,
     natural_type,
     plain,
     widen,
@@ -62,6 +64,7 @@ from pomona.records.writing import json_line
 from pomona.workspace import disk_guard
 
 SAMPLE_ROWS, SAMPLE_BYTES = 10_000, 16 << 20
+_PARTED = "contents that are texts, read as lists of one part, as others are"
 FILE_ROWS, FILE_BYTES = 100, 1 << 18
 BATCH_BYTES = 4 << 20
 _REJECTED = ["file", "line", "reason", "text", "base64"]  # keys of a row in a file of rejects
@@ -81,6 +84,7 @@ class TextSource(Files):
     on_bad: OnBad
     lines: str | None = field(default=None, kw_only=True)
     spelt: frozenset[str] = field(default=frozenset(), kw_only=True)  # ids with numbers as texts
+    parted: frozenset[str] = field(default=frozenset(), kw_only=True)  # texts as parts: `in_parts`
 
     def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
         """See `Source`."""
@@ -190,6 +194,8 @@ class TextSource(Files):
             values = [row.values.get(column.name) for row in rows]
             if column.name in self.spelt:
                 values = [str(one) if _is_whole(one) else one for one in values]
+            if column.name in self.parted:
+                values = [in_parts(one) for one in values]
             try:
                 arrays.append(build(values, column.type))
             except MisfitError as error:
@@ -217,7 +223,7 @@ def open_text(files: Sequence[str], columns: Any, on_bad: OnBad) -> TextSource:
     """
     kind, notes = format_of(files[0])[0], ()
     names = columns.names if isinstance(columns, pa.Schema) else columns
-    spelt = frozenset[str]()
+    spelt, parted = frozenset[str](), frozenset[str]()
     if isinstance(columns, pa.Schema):
         schema = plain(columns)
     elif kind in COMMAS and names:
@@ -228,13 +234,23 @@ def open_text(files: Sequence[str], columns: Any, on_bad: OnBad) -> TextSource:
         schema, notes = one_schema({file: pa.schema(own) for file, own in fields.items()})
     else:
         values, rows = _sampled(files, kind, on_bad)
+        parted = _parted(values)
         schema, spelt = _inferred(values, rows, names, files[0])
         notes = _sample_notes(values, schema)
+        notes += tuple(f'column "{name}" has {_PARTED}' for name in sorted(parted))
     if kind in COMMAS:
         _check_header(files[0], kind, schema.names, names is not None)
     chosen = names is not None
     return TextSource(
-        tuple(files), schema, files[0], kind, chosen, on_bad, spelt=spelt, notes=notes
+        tuple(files),
+        schema,
+        files[0],
+        kind,
+        chosen,
+        on_bad,
+        spelt=spelt,
+        parted=parted,
+        notes=notes,
     )
 
 
@@ -409,6 +425,22 @@ def _inferred(
         for name in names or values
     }
     return pa.schema(list(types.items())), spelt
+
+
+def _parted(sample: Mapping[str, dict[str, list[Any]]]) -> frozenset[str]:
+    """The columns of conversations with texts and lists of parts; in the sample they then have
+    lists alone.
+    """
+    names = dict.fromkeys(name for found in sample.values() for name in found)
+    mixed = frozenset(
+        name
+        for name in names
+        if mixes_parts([one for found in sample.values() for one in found.get(name, ())])
+    )
+    for found in sample.values():
+        for name in mixed & found.keys():
+            found[name] = [in_parts(one) for one in found[name]]
+    return mixed
 
 
 def _is_whole(value: Any) -> bool:

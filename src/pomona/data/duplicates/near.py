@@ -30,7 +30,7 @@ from pomona.data.duplicates.signed import (
     index_at,
 )
 from pomona.data.inputs import Inputs, opened
-from pomona.data.work import results_of, stamps, work_at, work_of
+from pomona.data.work import results_of, stamps, work_at, work_of, write_kept
 from pomona.documents import read_json
 from pomona.errors import PomonaError
 from pomona.records import (
@@ -89,7 +89,7 @@ def dedup_near(
         card, verdict, table = _decide(records, other, pieces, known, options, scratch, engine)
         card = replace(card, left_out=records.rejected)
         if not dry_run:
-            results.write("out", kept_rows(records, verdict))
+            write_kept(results, out, records, lambda rows: kept_rows(rows, verdict))
             results.write("pairs", as_records(table))
             card = results.publish(card)
             # The index grows last: a run killed before finds its own batch missing and writes the

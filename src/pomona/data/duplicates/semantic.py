@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from pomona.data.duplicates.mapped import Kept
 from pomona.data.inputs import Inputs, TextColumn, open_column, size_in_bytes, unheard
-from pomona.data.work import results_of, stamps, work_at, work_of
+from pomona.data.work import results_of, stamps, work_at, work_of, write_kept
 from pomona.errors import PomonaError, nearest
 from pomona.models import Model, load
 from pomona.records import Card, as_records, check_engine, filtered, format_of, spread
@@ -287,7 +287,7 @@ def dedup_semantic(
         if not dry_run:
             pairs = _pairs(owner, distinct, stays, kept_of, likeness)
             results.write("pairs", as_records(pairs))
-            results.write("out", filtered(texts.records, stays))
+            write_kept(results, out, texts.records, lambda rows: filtered(rows, stays))
             card = results.publish(card)
     return card
 
