@@ -440,10 +440,27 @@ def test_tensors_that_are_not_of_floats_must_be_equal(here: Path) -> None:
     write(here / "b", tensors, LLAMA, fill=1)
     assert refusal(LINEAR) == (
         'b: tensor "steps" (I64) differs between "b" and "a", and only weights in '
-        "floating-point numbers can be merged — "
-        "if the weights are quantised, save the models in bfloat16 first; otherwise make these "
-        "tensors equal"
+        'floating-point numbers can be merged — make them equal, or take those of "a": integers: base'
     )
+    found = plan(LINEAR + "integers: base\n")
+    assert (jobs(found)["steps"].method, jobs(found)["steps"].inputs[0].identity) == ("copy", "a")
+    assert found.notes[-1] == (
+        "1 tensors of whole numbers differ and are those of the base or first model, the first is "
+        "steps"
+    )
+    based = plan(LINEAR + "base_model: b\nintegers: base\n")
+    assert jobs(based)["steps"].inputs[0].identity == "b"
+    assert 'integers: expected "equal" or "base", found ' in refusal(LINEAR + "integers: mean\n")
+
+
+def test_counters_of_batches_are_those_of_the_base(here: Path) -> None:
+    tensors: dict[str, tuple[str, list[int]]] = {
+        "w": ("F32", [2]),
+        "bn.num_batches_tracked": ("I64", []),
+    }
+    for fill, name in enumerate("ab"):
+        write(here / name, tensors, LLAMA, fill=fill)
+    assert jobs(plan(LINEAR))["bn.num_batches_tracked"].method == "copy"
 
 
 def test_computed_buffers_are_left_out_and_positions_may_be_missing(here: Path) -> None:

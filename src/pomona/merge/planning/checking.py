@@ -72,10 +72,9 @@ class Problems:
             text = (
                 f'tensor "{name}" is {dtypes[1]} in "{other.name}" and {dtypes[0]} in "{one.name}"'
             )
-        remedy = (
-            "if the weights are quantised, save the models in bfloat16 first; otherwise "
-            "make these tensors equal"
-        )
+        remedy = f'make them equal, or take those of "{one.name}": integers: base'
+        if one.packed or other.packed:
+            remedy = "save the models in bfloat16 first: this kind of quantisation is not read"
         self._add(name, ("unlike", one.name, other.name, *dtypes), text, other.folder, remedy)
 
     def missing_value(self, parameter: str, model: str | None, name: str, listed: bool) -> None:

@@ -58,6 +58,7 @@ class Builder:
         self.rows: Mapping[str, int] = prepared.rows if prepared else {}
         self.kept: list[str] = []  # copied, since no module of the recipe covers them
         self.computed: list[str] = []
+        self.taken: list[str] = []  # whole numbers that differ, as the base or first has them
         self.optional: dict[Disposition, list[str]] = {}
         self.problems = Problems()
         self.parts: tuple[ModelPart, ...] = ()
@@ -200,7 +201,12 @@ class Builder:
     def _first(self, held: Mapping[int, Stored], group: SourceGroup) -> tuple[Stored, Opened]:
         """The base's tensor, or that of the first model that has it, and the model."""
         index = next(
-            (index for index in held if group.names[index] == group.base),
+            (
+                index
+                for index in held
+                if group.names[index] == group.base
+                or group.sources[index].model == self.recipe.base
+            ),
             next(iter(held)),
         )
         return held[index], self._model(group.sources[index])
@@ -238,11 +244,18 @@ class Builder:
         models have it.
         """
         tensor, model = self._first(held, group)
-        for index, other in held.items():
-            if other is not tensor and not same_bytes(tensor, other):
-                dtypes = tensor.dtype, other.dtype
-                self.problems.unlike(name, dtypes, model, self._model(group.sources[index]))
-                return
+        unlike = [
+            index
+            for index, other in held.items()
+            if other is not tensor and not same_bytes(tensor, other)
+        ]
+        counts = self.recipe.integers == "base" or name.endswith(_COUNTER)
+        if unlike and counts and not any(one.packed for one in self.models.values()):
+            self.taken.append(name)
+        elif unlike:
+            dtypes = tensor.dtype, held[unlike[0]].dtype
+            self.problems.unlike(name, dtypes, model, self._model(group.sources[unlike[0]]))
+            return
         yield self._copy(name, tensor, model)
 
     def _float_job(
@@ -361,6 +374,7 @@ def promoted(dtypes: list[str]) -> str:
     return "F64" if "F64" in kinds else "F32"
 
 
+_COUNTER = ".num_batches_tracked"  # how often a normalisation has seen a batch
 _BIASES = r"\.self_attn\.[qkv]_proj\.bias$"
 _OPTIONAL = {
     "bert": r"^bert\.pooler\.dense\.",

@@ -294,6 +294,7 @@ def merge_notes(builder: Builder, made: Sequence[TensorJob]) -> Iterator[str]:
     told = {
         f'are copied from "{builder.frame.name}"': builder.kept,
         "are left out, since they are computed from config.json": builder.computed,
+        "of whole numbers differ and are those of the base or first model": builder.taken,
         "are optional and come from the models that have them": [
             *builder.optional.get("merge", ()),
             *builder.optional.get("pass", ()),

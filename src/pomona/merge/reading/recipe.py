@@ -174,9 +174,10 @@ class TokenizerRule:
 class MergeRecipe:
     """A checked recipe. One of `models`, `slices` and `modules` is given, the other two are empty.
 
-    `key_map` maps the name of a model to {prefix in that model: prefix in the result} or "auto";
-    "auto" alone stands for all models. `notes` tell what has no effect. `raw` is the recipe as it
-    was read.
+    `integers`: whether tensors of whole numbers must be equal in all models, or are those of the
+    base or first. `key_map` maps the name of a model to {prefix in that model: prefix in the
+    result} or "auto"; "auto" alone stands for all models. `notes` tell what has no effect. `raw` is
+    the recipe as it was read.
     """
 
     method: str
@@ -193,6 +194,7 @@ class MergeRecipe:
     key_map: Mapping[str, Mapping[str, str] | Literal["auto"]] | Literal["auto"] = field(
         default_factory=dict
     )
+    integers: Literal["equal", "base"] = "equal"
     notes: tuple[str, ...] = ()
     raw: Mapping[str, Any] = field(default_factory=dict)
 

@@ -34,7 +34,7 @@ _MERGEKIT = (
     "tokenizer",
     "chat_template",
 )
-_OWN = ("parameters", "seed", "key_map")
+_OWN = ("parameters", "seed", "key_map", "integers")
 
 
 def read_recipe(recipe: str | Path | Mapping[str, Any] | MergekitDocument) -> MergeRecipe:
@@ -106,6 +106,7 @@ def _build(reader: Reader, value: Mapping[str, Any]) -> MergeRecipe:
         parameters=parameters(reader, top, ()),
         seed=_seed(reader, top.get("seed")),
         key_map=key_map(reader, top.get("key_map")),
+        integers=_integers(reader, top.get("integers")),
         raw=dict(value),
         notes=tuple(dict.fromkeys(reader.notes)),
     )
@@ -120,6 +121,14 @@ def _method(reader: Reader, top: Mapping[str, Any]) -> str:
         except PomonaError as error:
             reader.wrong(("merge_method",), f"{error.message}; {error.remedy}")
     return name
+
+
+def _integers(reader: Reader, value: Any) -> Any:
+    if value in ("equal", "base"):
+        return value
+    if value is not None:
+        reader.wrong(("integers",), f'expected "equal" or "base", found {shown(value)}')
+    return "equal"
 
 
 def _seed(reader: Reader, value: Any) -> int | None:

@@ -20,6 +20,7 @@ KEPT = (
     "tokenizer_source",
     "tokenizer",
     "chat_template",
+    "integers",
     "key_map",
     "base_model",
     "seed",
