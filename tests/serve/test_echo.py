@@ -15,7 +15,7 @@ from pomona.serve import ServeSettings, open_models
 from .conftest import House
 
 SMOLLM2 = next(entry for entry in catalogue() if entry.name == "smollm2").present
-PROMPT, ANSWERS = "<|de|>Save<|to|>", ("Sichern", "日本 für")
+PROMPT, ANSWERS = "<|de|>Save<|to|>", ("Sichern", "日本 für", "Speichern")
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +41,13 @@ def test_a_harness_scores_as_the_model_does(own: House, tiny: TorchModel) -> Non
     context = tiny.codec.plain([PROMPT])[0]
     endings = tiny.codec.completions(ANSWERS, end=False)
     asked = {"prompt": [[*context, *one] for one in endings], "logprobs": 1, "echo": True}
-    expected = [scores.sum() for scores in tiny.score([PROMPT] * 2, ANSWERS)]
+    expected = [scores.sum() for scores in tiny.score([PROMPT] * len(ANSWERS), ANSWERS)]
     for silent in (0, 1):
         choices = _post(own, **asked, max_tokens=silent).json()["choices"]
         for choice, ending, score in zip(choices, endings, expected, strict=True):
             told = choice["logprobs"]
             length = len(context) + len(ending)
-            assert len(told["tokens"]) - length in {0, silent}
+            assert len(told["tokens"]) == length + silent
             assert (told["token_logprobs"][0], told["top_logprobs"][0]) == (None, None)
             own_logs = told["token_logprobs"][len(context) : length]
             assert np.isclose(sum(own_logs), score, atol=1e-3)

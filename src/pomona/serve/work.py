@@ -18,6 +18,9 @@ from pomona.sample.context import Context
 from pomona.serve.parsing import ParsedRequest
 from pomona.web import ApiError, wrong
 
+# The end token after an echo: programs count on one token at least behind the prompt.
+_END: Token = {"token": "", "bytes": [], "logprob": None, "top_logprobs": []}
+
 
 @dataclass(frozen=True)
 class ResponseChoice:
@@ -98,7 +101,9 @@ async def _echoed(parsed: ParsedRequest) -> Outcome:
     for at, choice in enumerate(found.choices):
         request, (tokens, _) = parsed.requests[at // parsed.n], heads[at // parsed.n]
         text = (request.prompt or "") + choice.text
-        choices.append(replace(choice, text=text, tokens=(*tokens, *choice.tokens)))
+        ended = tokens and choice.finish == "stop" and not request.stop
+        tokens = (*tokens, *choice.tokens, *([_END] if ended else ()))
+        choices.append(replace(choice, text=text, tokens=tokens))
     return Outcome(tuple(choices), spent, found.pomona | {"spent": asdict(spent)})
 
 
