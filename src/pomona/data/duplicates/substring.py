@@ -24,6 +24,7 @@ the passes that were finished. The folder is removed at the end.
 from __future__ import annotations
 
 import importlib.util
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -37,6 +38,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 import pomona
+from pomona.data.duplicates.substring_texts import ColumnTexts, texts_of
+from pomona.data.duplicates.whole_parts import PARTS, RepeatedParts
 from pomona.data.inputs import BATCH_BYTES, Inputs, open_column, size_in_bytes, unheard
 from pomona.data.work import results_of, stamps, work_at, work_of
 from pomona.errors import PomonaError, nearest
@@ -204,8 +207,8 @@ def _find(name: str | Path | None) -> Path:
     return path / "tokenizer.json"
 
 
-Unit = Literal["word", "byte", "token"]
-_UNITS = ("word", "byte", "token")
+Unit = Literal["word", "byte", "token", "line", "paragraph"]
+_UNITS = ("word", "byte", "token", "line", "paragraph")
 _REASONS = {"none": "occurs more than once", "first": "occurs earlier"}
 
 
@@ -215,7 +218,7 @@ def dedup_substring(
     *,
     column: str = "text",
     unit: Unit = "word",
-    min_length: int = 50,
+    min_length: int | None = None,
     tokenizer: str | Path | None = None,
     keep: Literal["none", "first"] = "none",
     empty: Literal["keep", "drop"] = "keep",
@@ -231,7 +234,10 @@ def dedup_substring(
     unit: "word" (a run of letters, marks and digits; any other visible character, and each
         character of scripts without spaces, by itself; white space does not matter), "byte", or
         "token" of `tokenizer` (a folder, a tokenizer.json, any model; by default the embedded
-        ui-tokenizer). 50 words are about 60 tokens of English; with bytes take about 200.
+        ui-tokenizer). 50 words are about 60 tokens of English; with bytes take about 200. "line"
+        and "paragraph" (what blank lines part) are struck as wholes, with the white space behind
+        them, where another of the same letters is anywhere; `min_length` is then how many words one
+        must have (1). They keep nothing for a killed run, and have one engine.
     keep: "none" strikes all occurrences, as the paper does. "first" strikes a gram of `min_length`
         units when an equal one has *ended* before it begins, so the first copy stays and so does
         the first period of a run like "aaaa".
@@ -253,20 +259,30 @@ def dedup_substring(
     full disk, with files that were there as they were.
 
     Args:
-        unit: word, byte or token.
-        min_length: Shortest span that is struck, in units (50).
+        unit: word, byte or token; or line or paragraph, which are struck as wholes.
+        min_length: Shortest span that is struck, in units (50); words of a line or paragraph (1).
         tokenizer: Tokenizer of unit token.
         empty: Keep or drop rows of which nothing is left.
         memory: substring, semantic: memory to stay within, such as 1GiB.
     """
+    min_length = (1 if unit in PARTS else 50) if min_length is None else min_length
     _check(unit, min_length, tokenizer, keep, empty)
     format_of(str(out))
     limit = size_in_bytes(memory)
+    if unit in PARTS:
+        if work is not None or check_engine(engine) != "native":
+            name = "engine" if work is None else "work"
+            message, remedy = f"does not go with unit {unit}", "leave it out: it is one process"
+            raise PomonaError(message, where=name, remedy=remedy)
+        texts = texts_of(paged(open_column(inputs, column)), column)
+        asked = {"column": column, "unit": unit, "min_length": min_length}
+        asked |= {"keep": keep, "empty": empty}
+        return _strike_parts(texts, asked, out, limit, dry_run, progress or unheard)
     engine, records = check_engine(engine), paged(open_column(inputs, column))
+    from pomona.data.duplicates.substring_cut import CutRows, StruckSpans, Tally
     from pomona.data.duplicates.substring_memory import MemoryBudget
-    from pomona.data.duplicates.substring_passes import CutRows, Search, Stream, StruckSpans, Tally
+    from pomona.data.duplicates.substring_passes import Search, Stream
     from pomona.data.duplicates.substring_scan import BYTE, TOKEN, WORD
-    from pomona.data.duplicates.substring_texts import texts_of
 
     texts = texts_of(records, column)
     search = Search(min_length, {"word": WORD, "byte": BYTE, "token": TOKEN}[unit], keep == "first")
@@ -323,6 +339,49 @@ def dedup_substring(
         if not dry_run:
             card = results.publish(card)
     return card
+
+
+def _strike_parts(
+    texts: ColumnTexts,
+    asked: dict[str, Any],
+    out: str | Path,
+    memory: int,
+    dry_run: bool,
+    progress: Callable[[int, int], None],
+) -> Card:
+    """`dedup_substring` by lines or paragraphs."""
+    from pomona.data.duplicates.substring_cut import CutRows, StruckSpans, Tally
+
+    files = {"out": out, "spans": f"{out}.spans.parquet"}
+    with (
+        results_of([texts.records], files, dry_run=dry_run) as results,
+        tempfile.TemporaryDirectory(prefix="pomona-") as folder,
+    ):
+        keep, drop = asked["keep"], asked["empty"] == "drop"
+        found = RepeatedParts(
+            texts, asked["unit"], asked["min_length"], keep, Path(folder) / "spans"
+        )
+        found.find(memory, progress)
+        tally = Tally()
+        cut = SmallBatches.of(CutRows(texts, found, drop, tally))
+        if dry_run:
+            for _ in cut.batches():
+                pass
+        else:
+            results.write("spans", SmallBatches.of(StruckSpans(found, texts, _REASONS[keep])))
+            results.write("out", cut)
+        details = asdict(tally) | {"units": found.count, "memory": memory, "passes": found.passes}
+        card = Card(
+            operation="dedup_substring",
+            parameters=asked,
+            inputs=texts.inputs,
+            rows_in=texts.rows,
+            rows_out=tally.rows,
+            removed={"nothing left": tally.rows_emptied} if drop else {},
+            details=details,
+            left_out=texts.records.rejected,
+        )
+        return card if dry_run else results.publish(card)
 
 
 def _check(unit: str, min_length: int, tokenizer: object, keep: str, empty: str) -> None:
