@@ -5,7 +5,9 @@
 Rows are of the test split. All tokens are those of a prompt (`English`, and of `ui-s` two more), of
 an answer and of its end; of SmolLM2 also those of its chat template, 30. Inferred: a list before
 the answer alone; given: the whole of it behind the prompt too. `list` are the tokens that a list
-adds to an answer, `places alone` the share of lists each place of which is a token of its own.
+adds to an answer, `places alone` the share of lists each place of which is a token of its own,
+and `over the border` that of rows, half of them with a list behind the prompt, in which a token
+spans prompt and answer where both are one text, as TRL makes them of plain rows.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers import Tokenizer
 
 from pomona import models, records
 from pomona.markers import Form, Taxonomy, attach, begin, list_of, tag
@@ -40,15 +42,6 @@ SETS = ("length untranslated", "project length untranslated", "project length un
         "project characters length untranslated lang")  # fmt: skip
 
 
-def smollm2() -> Tokenizer:
-    """Its tokenizer as llama.cpp and its makers have it: each digit is a token."""
-    tokenizer = Tokenizer.from_file(str(models.locate("smollm2") / "tokenizer.json"))
-    bytes_ = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    digits = pre_tokenizers.Digits(individual_digits=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, bytes_])  # pyright: ignore
-    return tokenizer
-
-
 def count(tokenizer: Tokenizer, texts: Sequence[str]) -> int:
     """Tokens of all texts."""
     return sum(map(len, tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)))
@@ -63,10 +56,22 @@ def alone(tokenizer: Tokenizer, form: Form, told: Taxonomy, values: Sequence[Any
     rng, found = random.Random(0), 0
     for row in values:
         text = list_of({n: v for n, v in row.items() if rng.random() < 0.5}, told, form)
-        places = text.split(" ") if form == "compact" else [*text]
+        places = text.split(" ")[1:] if form == "compact" else [*text]
         spelled = tokenizer.encode(text, add_special_tokens=False).tokens
         found += [one.removeprefix("Ġ") for one in spelled] == [one for one in places if one]
     return round(found / len(values), 3)
+
+
+def over_the_border(tokenizer: Tokenizer, prompts: Sequence[str], answers: Sequence[str]) -> float:
+    """The share of rows in which a token spans prompt and answer, where both are one text."""
+    apart = [
+        [one.ids for one in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+        for texts in (prompts, answers)
+    ]
+    joined = [one + two for one, two in zip(prompts, answers, strict=True)]
+    whole = tokenizer.encode_batch(joined, add_special_tokens=False)
+    found = [a + b != one.ids for a, b, one in zip(*apart, whole, strict=True)]
+    return round(sum(found) / len(found), 3)
 
 
 def measured(tokenizer: Tokenizer, more: int, form: Form, told: Taxonomy, rows: Any) -> Any:
@@ -89,6 +94,9 @@ def measured(tokenizer: Tokenizer, more: int, form: Form, told: Taxonomy, rows: 
         "behind a prompt": round(behind / n, 2),
         "tokens without": round(bare / n, 1),
         "places alone": alone(tokenizer, form, told, values),
+        "over the border": over_the_border(
+            tokenizer, (*rows["prompts"], *shown), (*listed, *listed)
+        ),
     }
 
 
@@ -106,8 +114,10 @@ def main() -> None:
         tag(Records.of(TableSource(table)), out, taxonomy=every, completion="translation",
             prompt="english")  # fmt: skip
         tags = records.read(out).to_table()
-    ui = Tokenizer.from_file(str(models.locate("ui-s") / "tokenizer.json"))
-    tokenizers = {"ui-s": (ui, 3), "smollm2": (smollm2(), 31)}
+    tokenizers = {
+        name: (Tokenizer.from_file(str(models.locate(name) / "tokenizer.json")), more)
+        for name, more in (("ui-s", 3), ("smollm2", 31))
+    }
     told: dict[str, Any] = {}
     for names in SETS:
         listed = {n: {**MARKERS[n]} for n in MARKERS if n in names.split() or n == "characters"}

@@ -174,8 +174,8 @@ def asked(model: MarkedModel, request: Request) -> Request:
 def test_a_list_stands_behind_the_prompt_or_the_last_message_of_the_user() -> None:
     model = marked("compact", ["Hallo"], lang="de", quality="auto")
     assert model.given == {"quality": 0.75, "lang": "de"}
-    assert asked(model, SAVE).prompt == "Save~|x 0.75 de"
-    assert asked(model, Request(prompt="a~|0;;fr")).prompt == r"a~\|0;;fr~|x 0.75 de"
+    assert asked(model, SAVE).prompt == "Save~| x 0.75 de"
+    assert asked(model, Request(prompt="a~|0;;fr")).prompt == r"a~\|0;;fr~| x 0.75 de"
     held = asked(model, Request(prompt="a~|1", options=("a", "b")))
     assert held.prompt == r"a~\|1"  # answers that are held to options begin with no list
     picture = {"type": "image_url", "image_url": {"url": "x"}}
@@ -195,7 +195,7 @@ def test_a_list_stands_behind_the_prompt_or_the_last_message_of_the_user() -> No
     ).messages
     assert [one["content"] for one in seen] == [
         r"s~\|1", r"first~\|1", None,
-        [parts[0], picture, {"type": "text", "text": r"\|0~|x 0.75 de"}], r"t~\|1",
+        [parts[0], picture, {"type": "text", "text": r"\|0~| x 0.75 de"}], r"t~\|1",
     ]  # fmt: skip
     assert seen[3]["name"] == "me"
     told = marked("verbose", ["Hallo"])
@@ -228,12 +228,12 @@ CHAT = Request(({"role": "user", "content": "Save"},))
 @pytest.mark.parametrize(
     ("form", "said", "finish", "prefix", "inferred"),
     [
-        ("compact", "a 2.5 fr", "stop", "a 2.5 de|", {"length": "short", "quality": 2.5}),
+        ("compact", "a 2.5 fr", "stop", " a 2.5 de|", {"length": "short", "quality": 2.5}),
         ("verbose", "<MARKER_LIST> <length> long </length> ", "stop",
          "<MARKER_LIST> <length> long </length> <lang> de </lang> </MARKER_LIST> ",
          {"length": "long"}),
-        ("compact", "a 2.5", "length", "x x de|", None),  # half a list
-        ("compact", "Hallo", "stop", "x x de|", None),
+        ("compact", "a 2.5", "length", " x x de|", None),  # half a list
+        ("compact", "Hallo", "stop", " x x de|", None),
     ],
 )  # fmt: skip
 def test_a_forced_list_begins_the_answer(
@@ -260,7 +260,7 @@ def test_nothing_is_asked_before_where_everything_is_given() -> None:
     model = MarkedModel(Beginning("x"), TRAINED["compact"], given, forced=True)
     (reply,) = asyncio.run(whole(model, SAVE))
     inner: Any = model.model
-    assert [one.prefix for one in inner.seen] == ["b 0.75 de|"]
+    assert [one.prefix for one in inner.seen] == [" b 0.75 de|"]
     assert (reply.markers, reply.spent.prompt_tokens) == ({}, 3)
     plain = MarkedModel(Beginning("b x x|Hi"), TRAINED["compact"], {}, forced=True)
     assert plain.told == {"given": {}} and not asked(plain, SAVE).prefix  # nothing to force
@@ -318,7 +318,7 @@ def reward(prompt: str, said: str) -> float:
 
 def test_whoever_chooses_sees_no_lists(fake: Any) -> None:
     def say(request: Request, index: int, heat: float) -> str:
-        return f"{'ab'[index % 2]} x de|answer {index % 3}" if "~|x" in str(request) else "1|2"
+        return f"{'ab'[index % 2]} x de|answer {index % 3}" if "~| x" in str(request) else "1|2"
 
     context = MarkersContext(TRAINED["compact"], {"lang": "de"})
     for name in ("hedged5-xmbr", "hedged5-chops", "sample4-best", "sample3-vote"):
@@ -333,9 +333,9 @@ def test_whoever_chooses_sees_no_lists(fake: Any) -> None:
         chosen = {"length": ["short", "long"][found.chosen % 2], "lang": "de"}
         assert found.notes["markers"] == {"given": {"lang": "de"}, "inferred": chosen}
         prompts = [one.prompt for one, _, _ in model.made if one.prompt is not None]
-        assert all(one.endswith("~|x x de") and one.count("~|") == 1 for one in prompts)
+        assert all(one.endswith("~| x x de") and one.count("~|") == 1 for one in prompts)
         if "xmbr" in name:
-            assert prompts[-1] == "Save\n\nAnswer in English.~|x x de"
+            assert prompts[-1] == "Save\n\nAnswer in English.~| x x de"
             evidence = found.notes["selection"]["evidence"]
             assert evidence == [f"answer {at % 3}" for at in range(len(evidence))]
         if "chops" in name:  # the model judges itself

@@ -58,7 +58,7 @@ def test_the_last_answer_is_tagged_and_the_rows_come_back(
     made = [row[column] for row in read("a.jsonl").to_table().to_pylist()]
     texts = [[one[keys[1]] for one in row] for row in made]
     if form == "compact":
-        assert texts[0] == ["Be kind.", "Hi ~\\|1", "Hm?", "So~|3 b d", "3 b d|So.", "Thanks"]
+        assert texts[0] == ["Be kind.", "Hi ~\\|1", "Hm?", "So~| 3 b d", " 3 b d|So.", "Thanks"]
     else:
         assert texts[0][3].startswith("So <MARKER_LIST> <characters> 3 </characters>")
         assert texts[0][4].endswith("</MARKER_LIST> So.")
@@ -81,8 +81,8 @@ def test_prompts_and_completions_may_be_lists_of_messages_each(here: Path) -> No
     told = Taxonomy.model_validate({"markers": {"tone": {"kind": "text"}}})
     options: Any = {"form": "compact", "dataset_dropout": 0, "sample_dropout": 0}
     made = training_rows(table, told, **options)
-    assert [one["content"] for one in made["prompt"][0].as_py()] == ["a", "b ~\\|", "c~|asking"]
-    assert [one["content"] for one in made["completion"][0].as_py()] == ["d", "~\\|0", "asking|e?"]
+    assert [one["content"] for one in made["prompt"][0].as_py()] == ["a", "b ~\\|", "c~| asking"]
+    assert [one["content"] for one in made["completion"][0].as_py()] == ["d", "~\\|0", " asking|e?"]
     assert bare_rows(made, ["characters", "untranslated", "tone"]) == source
 
 

@@ -70,10 +70,10 @@ def test_the_list_of_the_paper() -> None:
         "<format> JSON </format> <lang> de </lang> </MARKER_LIST>"
     )
     assert list_of(values, read_taxonomy(), "compact1") == ";1199;;;___;3__de"
-    assert list_of(values, read_taxonomy(), "compact") == "x a 199 x x x x x x K x x de"
-    assert attach("Hi.", {"lang": "de"}, OWN, "compact") == "Hi.~|de x x x x x"
+    assert list_of(values, read_taxonomy(), "compact") == " x a 199 x x x x x x K x x de"
+    assert attach("Hi.", {"lang": "de"}, OWN, "compact") == "Hi.~| de x x x x x"
     odd = {"lang": "x", "length": "short", "style": "Formal", "quality": -1.5, "note": "a b%|x"}
-    assert list_of(odd, OWN, "compact") == "%78 x a c -1.5 a%20b%25%7Cx"
+    assert list_of(odd, OWN, "compact") == " %78 x a c -1.5 a%20b%25%7Cx"
 
 
 def test_ordinary_texts_stay_and_what_is_alike_is_escaped() -> None:
@@ -91,7 +91,7 @@ def test_an_answer_without_a_list_is_left_as_it_is() -> None:
     for form, texts in {
         "verbose": ("", "Hallo", "<MARKER_LIST> <lang> de", "<MARKER_LIST> <other> 1 </other> "
                     "</MARKER_LIST> x", "x <MARKER_LIST> </MARKER_LIST>"),
-        "compact": ("", "Hallo", "de x a c x|rest", "de 1 x x x x x|", "de 1 e x x x|", "de  a c x x|",
+        "compact": ("", "Hallo", "de x a c x|rest", "de 1 x x x x x|", "de 1 e x x x|", "de  a c x x|", "  de x a c x x|",
                     "de 1.5 a c x x|", "x x a a x x|", "|", " |"),
         "compact1": ("", "Hallo", "de;x;0|rest", "de;1;7|rest", "de;1;0_;;;;|rest"),
     }.items():  # fmt: skip
@@ -104,7 +104,8 @@ def test_an_answer_without_a_list_is_left_as_it_is() -> None:
 def test_a_compact_list_that_lost_a_place_or_has_one_twice_is_none(
     values: dict[str, Any], place: int, other: int
 ) -> None:
-    words = list_of(values, OWN, "compact").split(" ")
+    words = list_of(values, OWN, "compact")[1:].split(" ")
+    assert read_list(" ".join(words), OWN, "compact") == values  # without its first blank too
     assert len(words) == len(OWN.listed)
     for wrong in (words[:place] + words[place + 1 :], words[: place + 1] + words[place:]):
         assert read_list(" ".join(wrong), OWN, "compact") is None
@@ -129,7 +130,7 @@ def test_letters_are_tokens_of_their_own(name: str) -> None:
         told = list_of(known, many, "compact")
         assert read_list(told, many, "compact") == known
         tokens = count.encode(told + END, add_special_tokens=False).tokens
-        assert [one.removeprefix("Ġ") for one in tokens] == [*told.split(" "), END]
+        assert tokens == [*told.replace(" ", " Ġ").split(" ")[1:], END]
 
 
 def test_values_that_letters_do_not_suffice_for_are_written_out() -> None:
@@ -139,7 +140,7 @@ def test_values_that_letters_do_not_suffice_for_are_written_out() -> None:
         "few": {"kind": "values", "values": names[:51]},
     }
     own = Taxonomy.model_validate({"markers": kinds})
-    assert list_of({"many": "v51", "few": "v50"}, own, "compact") == "v51 Y"
+    assert list_of({"many": "v51", "few": "v50"}, own, "compact") == " v51 Y"
     assert read_list("v51 Y", own, "compact") == {"many": "v51", "few": "v50"}
     assert read_list("v52 Y", own, "compact") is None
 
@@ -166,7 +167,7 @@ def test_a_wrong_marker_or_value_is_told(values: dict[str, Any], said: str) -> N
 def test_a_marker_that_only_others_are_made_of_stands_in_no_list() -> None:
     markers = {**OWN.markers, "words": OWN.markers["words"].model_copy(update={"listed": False})}
     own = Taxonomy(markers=markers)
-    assert list_of({"length": "long"}, own, "compact") == "x b x x x"
+    assert list_of({"length": "long"}, own, "compact") == " x b x x x"
     assert read_list("x b x x x", own, "compact") == {"length": "long"}
     with pytest.raises(PomonaError, match='marker "words" does not stand in lists'):
         list_of({"words": 3}, own, "compact")

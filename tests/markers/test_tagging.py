@@ -145,7 +145,7 @@ def test_batches_of_other_libraries_are_what_they_were_with_lists() -> None:
     batch = _batch(400)
     made = training_rows(batch, LANG_N, form="compact")
     assert made.keys() == {*batch, "marker_form"} and made["n"] is batch["n"]
-    assert made["completion"][:3] == ["de 0|c", "x 1|c", "de 2|c"]
+    assert made["completion"][:3] == [" de 0|c", " x 1|c", " de 2|c"]
     table = training_rows(pa.table(batch), LANG_N, form="compact")
     assert table.to_pydict() == made
     one = {name: values[7:8] for name, values in batch.items()}  # of what else is in a batch
@@ -157,7 +157,7 @@ def test_batches_of_other_libraries_are_what_they_were_with_lists() -> None:
         assert sum("~|" in text for text in prompts) / 400 == pytest.approx(5 / 16, abs=0.08)
     assert training_rows(batch, LANG_N, form="compact", seed=1)["prompt"] not in passes
     none = training_rows({**batch, "marker_lang": [None] * 400}, LANG_N, form="compact")
-    assert none["completion"][0] == "x 0|c"
+    assert none["completion"][0] == " x 0|c"
 
 
 def test_without_lists_in_answers_all_that_is_known_stands_in_prompts(tmp_path: Path) -> None:

@@ -143,9 +143,9 @@ def test_items_are_asked_with_what_is_fixed_with_nothing_or_in_words(finished: P
     listed, bare, words = told
     for id_, row in items(finished, "test-items").items():
         asked = row["prompt"].replace("~|", r"~\|")
-        topic = "ab".index(listed[id_]["prompt"].rpartition("~|")[2][0])
+        topic = "ab".index(listed[id_]["prompt"].rpartition("~|")[2][1])
         assert (
-            listed[id_]["prompt"] == f"{asked}~|{'ab'[topic]} c e x"
+            listed[id_]["prompt"] == f"{asked}~| {'ab'[topic]} c e x"
         )  # short, and the best quality
         assert bare[id_]["prompt"] == asked
         assert words[id_]["prompt"] == f"About {['menu', 'mail'][topic]}: {row['prompt']}"

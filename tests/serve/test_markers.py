@@ -206,7 +206,7 @@ def test_several_choices_prompts_and_a_strategy(client: openai.OpenAI) -> None:
         assert shown[0]["markers"] == {"inferred": told["inferred"]}
     short = client.chat.completions.create(**ask(max_tokens=2)).model_dump()
     assert short["choices"][0]["message"]["content"] == ""
-    assert short["pomona"]["markers"] == [{"given": {}, "inferred": None, "cut": "a "}]
+    assert short["pomona"]["markers"] == [{"given": {}, "inferred": None, "cut": " a "}]
 
 
 @pytest.mark.parametrize(

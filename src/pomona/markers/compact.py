@@ -1,9 +1,9 @@
-"""Compact lists: a word for each marker, blanks between them. A letter is one of several values,
+"""Compact lists: a word for each marker, a blank before each. A letter is one of several values,
 `x` what is not known, and other values are written out.
 
 Letters run on from marker to marker, so that those of neighbours differ. A letter with the blank
-before it is one token of byte-level vocabularies, whatever stands beside it. A list of another
-length is none: no place is lost or comes twice unseen.
+before it is one token of byte-level vocabularies, whatever stands beside it, also where prompt and
+answer are one text. A list of another length is none: no place is lost or comes twice unseen.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from pomona.markers.taxonomy import Taxonomy
 
-BETWEEN, TRIMMED = " ", ""
+BEFORE, BETWEEN, TRIMMED = " ", " ", ""
 UNKNOWN = "x"
 # Those last that are two tokens behind a blank where a vocabulary is small.
 _LETTERS = "abcdefghijklmnoprstuvwyzABCDEFGHIJKLMNOPRSTUVWZqQXY"
@@ -49,7 +49,8 @@ def places_of(
     """The markers of a list, or of what may become one where it is not `whole`: name, value as text
     or None, and whether it is written out. ValueError where it is none.
     """
-    names, words = list(taxonomy.listed), text.split(BETWEEN)
+    # Templates and servers may have taken the first blank away.
+    names, words = list(taxonomy.listed), text.removeprefix(BEFORE).split(BETWEEN)
     if len(words) > len(names) or (whole and len(words) < len(names)):
         raise ValueError(text)
     if not whole and not words[-1]:  # the next may be anything

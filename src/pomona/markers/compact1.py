@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from pomona.markers.taxonomy import Marker, Taxonomy
 
-BETWEEN, TRIMMED = "", ";_"
+BEFORE, BETWEEN, TRIMMED = "", "", ";_"
 UNKNOWN = "_"
 _ENDING = ";"
 _SIGNS = string.digits + string.ascii_lowercase + string.ascii_uppercase

@@ -1,8 +1,8 @@
 r"""Lists of markers as text, and texts with them: behind a prompt, before an answer.
 
 Verbose, as in the paper: `<MARKER_LIST> <lang> de </lang> … </MARKER_LIST>`. Compact: a word for
-each marker, in the taxonomy's order; `~|` stands before it in a prompt and `|` behind it in an
-answer.
+each marker, in the taxonomy's order, with a blank before it; `~|` stands before the list in a
+prompt and `|` behind it in an answer.
 
 What begins a list is escaped in prompts, so that no text brings a marker along: each place where
 it would begin or end gets one more backslash (`<\MARKER_LIST>`, `~\|`), and loses one again when
@@ -54,8 +54,9 @@ def list_of(values: Mapping[str, Value], taxonomy: Taxonomy, form: Form) -> str:
     if form == "verbose":
         parts = [places(name, values[name]) for name in taxonomy.listed if name in values]
         return " ".join([OPEN, *parts, CLOSE])
-    between, trimmed = joining(form)
-    return between.join(places(name, values.get(name)) for name in taxonomy.listed).rstrip(trimmed)
+    before, between, trimmed = joining(form)
+    told = between.join(places(name, values.get(name)) for name in taxonomy.listed)
+    return before + told.rstrip(trimmed)
 
 
 def places_in(taxonomy: Taxonomy, form: Form) -> Callable[[str, Value | None], str]:
@@ -72,9 +73,12 @@ def places_in(taxonomy: Taxonomy, form: Form) -> Callable[[str, Value | None], s
     )
 
 
-def joining(form: Form) -> tuple[str, str]:
-    """What stands between the parts of a list, and what is left out at its end."""
-    return (" ", "") if form == "verbose" else (_COMPACT[form].BETWEEN, _COMPACT[form].TRIMMED)
+def joining(form: Form) -> tuple[str, str, str]:
+    """What stands before the parts of a compact list and between them, and what is left out at its
+    end.
+    """
+    how = _COMPACT[form]
+    return how.BEFORE, how.BETWEEN, how.TRIMMED
 
 
 def attach(prompt: str, values: Mapping[str, Value], taxonomy: Taxonomy, form: Form) -> str:

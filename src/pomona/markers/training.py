@@ -388,10 +388,11 @@ def _lists(parts: Mapping[str, pa.Array], taxonomy: Taxonomy, form: Form) -> pa.
         ends = [pa.array([mark] * n, pa.string()) for mark in (OPEN, CLOSE)]
         columns = [ends[0], *parts.values(), ends[1]]
         return pc.binary_join_element_wise(*columns, " ", null_handling="skip")
-    place, (between, trimmed) = places_in(taxonomy, form), joining(form)
+    place, (before, between, trimmed) = places_in(taxonomy, form), joining(form)
     columns = [part.fill_null(place(name, None)) for name, part in parts.items()]
     joined = pc.binary_join_element_wise(*columns, between, null_handling="skip")
-    return pc.utf8_rtrim(joined, characters=trimmed) if trimmed else joined
+    joined = pc.utf8_rtrim(joined, characters=trimmed) if trimmed else joined
+    return pc.binary_join_element_wise(before, joined, "") if before else joined
 
 
 class _Draws:
