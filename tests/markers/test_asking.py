@@ -287,6 +287,14 @@ def test_a_model_that_cannot_go_on_with_an_answer_is_told() -> None:
     assert (twice.prompt_tokens, twice.completion_tokens) == (18, 15) and once.prompt_tokens == 9
 
 
+def test_a_server_that_is_sent_messages_is_refused_before_any_row(tmp_path: Path) -> None:
+    own = write_trained(tmp_path, TRAINED["compact"])
+    far: Any = {"markers_from": own, "markers_forced": True, "model": ["http://h/v1#far"]}
+    with pytest.raises(PomonaError, match="http://h/v1#far: cannot go on with an answer"):
+        open_markers(["lang=de"], **far)
+    assert open_markers(["lang=de"], **far, raw=True) is not None
+
+
 @pytest.mark.parametrize("given", [None, ["inferred"]])
 def test_to_force_nothing_is_a_mistake(given: list[str] | None) -> None:
     with pytest.raises(PomonaError, match="there is nothing to force — give what answers"):

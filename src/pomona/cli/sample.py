@@ -130,7 +130,7 @@ app.default(
                 "markers": Made(
                     "pomona.markers:open_markers",
                     {_MARKED: "markers markers_from markers_forced"},
-                    shared="model",
+                    shared="model raw",
                     always=True,
                 ),
                 "memory": Made(_MEMORY, {_BEFORE: _ROWS_KNOWN}, prefix="memory_"),

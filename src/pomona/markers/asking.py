@@ -23,6 +23,7 @@ from pomona.markers.trained import Trained, names_markers, read_trained
 from pomona.models import HAVE, Ask, Draw, Model, ModelError, Reply, ReplyPiece, Request, Spent
 
 _ONCE: Sequence[Draw] = ((0, 0.0),)
+_UNFORCED = "cannot go on with an answer that is begun, and so no list can be forced"
 
 
 @dataclass(frozen=True)
@@ -168,8 +169,7 @@ class MarkedModel(Wrapper):
         if not self.forced or request.held:
             return False
         if request.prompt is None and "prefix" not in self.abilities:
-            message = "cannot go on with an answer that is begun, and so no list can be forced"
-            raise ModelError(message, status=400, where=self.name, remedy=HAVE["prefix"])
+            raise ModelError(_UNFORCED, status=400, where=self.name, remedy=HAVE["prefix"])
         return True
 
     def _first(self, request: Request) -> Request | None:
@@ -262,6 +262,7 @@ def open_markers(
     markers_from: str | Path | None = None,
     markers_forced: bool = False,
     model: Sequence[str] = (),
+    raw: bool = False,
 ) -> MarkersContext | None:
     """Markers by the names that a command line gives them, for models that were trained with them;
     None where nothing is given and the models' folders name none.
@@ -274,14 +275,19 @@ def open_markers(
         markers_forced: Begin each answer with what is given, and with what the model inferred of
             the rest before: two requests for each row.
         model: Their URIs.
+        raw: Whether prompts are sent as they are, without a chat template.
 
     Raises:
-        PomonaError: nothing is given that could be forced; a model was not trained with markers, or
-            two with others; a marker or a value is none of these.
+        PomonaError: nothing is given that could be forced, or a server cannot go on with an answer;
+            a model was not trained with markers, or two with others; a marker or a value is none of
+            these.
     """
     if markers_forced and (not markers or list(markers) == ["inferred"]):
         remedy = "give what answers are to begin with: --markers MARKER=VALUE"
         raise PomonaError("there is nothing to force", where="--markers-forced", remedy=remedy)
+    served = [one for one in model if one.startswith(("http:", "https:"))]
+    if markers_forced and served and not raw:
+        raise PomonaError(_UNFORCED, where=served[0], remedy=HAVE["prefix"])
     several = [markers_from] if markers_from is not None else list(model)
     if markers is None and markers_from is None and not any(map(names_markers, model)):
         return None
