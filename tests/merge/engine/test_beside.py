@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from pomona.errors import PomonaError
 from pomona.merge import merge
@@ -42,6 +43,25 @@ def sentences(folder: Path, modules: Any = MODULES) -> Path:
         for file in files:
             (folder / name / file).write_text("{}")
     return folder
+
+
+def test_weights_of_modules_that_all_models_have_are_merged(make: Make, tmp_path: Path) -> None:
+    folders = [sentences(make(name, seed)) for seed, name in enumerate(("one", "two"), 1)]
+    values = [np.array([[1.0, 2.0]], np.float32), np.array([[5.0, -2.0]], np.float32)]
+    for folder, value in zip(folders, values, strict=True):
+        save_file({"linear.weight": value}, folder / "2_Dense/model.safetensors")
+    recipe = mean(*folders)
+    recipe["models"][1]["parameters"]["weight"] = 3
+    result = merge({**recipe, "dtype": "bfloat16"}, tmp_path / "out", report=False)
+    out = load_file(tmp_path / "out/2_Dense/model.safetensors")["linear.weight"]
+    assert out.dtype == np.float32
+    np.testing.assert_allclose(out, [[4.0, -1.0]])
+    assert "2_Dense/model.safetensors: merged as what stands behind the layers" in result.notes
+    for change in ({"linear.weight": np.ones((2, 2), np.float32)}, {"linear.bias": values[0]}):
+        save_file(change, folders[1] / "2_Dense/model.safetensors")
+        merge(recipe, tmp_path / "out", report=False, overwrite=True)
+        out = load_file(tmp_path / "out/2_Dense/model.safetensors")["linear.weight"]
+        np.testing.assert_array_equal(out, values[0])
 
 
 def test_the_modules_of_sentence_transformers_go_along(make: Make, tmp_path: Path) -> None:

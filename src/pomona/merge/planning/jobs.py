@@ -5,13 +5,14 @@ parameters take for it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from pomona.errors import PomonaError
-from pomona.merge.plan import TensorInput, TensorJob
+from pomona.merge.plan import TensorInput, TensorJob, inputs_of
 from pomona.merge.planning.checking import (
     Problems,
     check_inputs,
@@ -29,7 +30,18 @@ from pomona.merge.reading.parameters import (
     resolve,
 )
 from pomona.merge.reading.recipe import MergeRecipe, MergeSource, RecipeModule, Slice
-from pomona.models.tensors import FLOATS, Stored, comes_after, is_buffer, is_computed
+from pomona.models.tensors import (
+    FLOATS,
+    NewTensor,
+    Stored,
+    View,
+    comes_after,
+    content_of,
+    is_buffer,
+    is_computed,
+    safetensors_of,
+    stored_array,
+)
 
 
 @dataclass(frozen=True)
@@ -138,14 +150,15 @@ class Builder:
             for name in self._model(source).layout.loose
             if part.owns(name)
         )
-        folded = {source.model for source in group.sources}
+        models = {source.model: self._model(source) for source in group.sources}
+        folded = next(iter(models.values())) if len(models) < len(group.sources) else None
+        folded = folded if len(models) == 1 else None
         for name in names:
             if comes_after(name) != after or name in self.copied:
                 continue
-            only = self._model(group.sources[0])
-            if len(folded) == 1 and len(group.sources) > 1 and not is_computed(name):
+            if folded is not None and not is_computed(name):
                 # Layers of one model are folded: what stands outside them is what it was.
-                yield self._copy(name, only.tensors[name], only)
+                yield self._copy(name, folded.tensors[name], folded)
             else:
                 everyone = dict.fromkeys(range(len(group.sources)), name)
                 yield from self._job(name, everyone, group, 0.0)
@@ -257,6 +270,40 @@ class Builder:
             self.problems.unlike(name, dtypes, model, self._model(group.sources[unlike[0]]))
             return
         yield self._copy(name, tensor, model)
+
+    def module(self, file: str, seed: int) -> bytes | None:
+        """The weights of a module beside the network (sentence-transformers' Dense), merged as what
+        stands behind the layers is; None where not all models have such a module.
+        """
+        from pomona.merge.methods.kernels import run
+
+        group = self._group(self.parts[0].module, self.parts[0].last)
+        models = [self._model(source).folder for source in group.sources]
+        folders = [(folder / file).parent for folder in models]
+        if len(self.parts) > 1 or len(set(folders)) < 2 or not _alike_modules(folders):
+            return None
+        views = [View.of(folder) for folder in folders]
+        infos = [{name: view.info(name) for name in view.names} for view in views]
+        floats = all(dtype in FLOATS for info in infos for dtype, _ in info.values())
+        if not floats or any(info != infos[0] for info in infos):
+            return None
+        stem, made = Path(file).parent.as_posix(), dict[str, NewTensor]()
+        known = dict(self._folders)
+        for name, (dtype, shape) in infos[0].items():
+            held = {index: view.tensors[name] for index, view in enumerate(views)}
+            own = dict.fromkeys(held, f"{stem}.{name}")
+            job = self._float_job(f"{stem}.{name}", own, held, group, 0.0)
+            job = replace(job, dtype=dtype, compute="F32")
+            names = [group.names.index(item.identity) for item in inputs_of(job)]
+            if job.method == "copy":
+                values = stored_array(held[names[0]])
+            else:
+                values = run(job, [stored_array(held[index]) for index in names], seed)
+            made[name] = NewTensor(dtype, shape, partial(iter, [values.tobytes()]))
+        # They are read here and now: the engine reads none of these folders.
+        self._folders = known
+        self.problems.raise_all()
+        return b"".join(safetensors_of(made))
 
     def _float_job(
         self,
@@ -372,6 +419,13 @@ def promoted(dtypes: list[str]) -> str:
     if len(kinds) == 1:
         return dtypes[0]
     return "F64" if "F64" in kinds else "F32"
+
+
+def _alike_modules(folders: Sequence[Path]) -> bool:
+    """Whether folders of modules hold weights under one configuration."""
+    files = [folder / "config.json" for folder in folders]
+    there = all(file.is_file() and (file.parent / "model.safetensors").is_file() for file in files)
+    return there and len({content_of(file) for file in files}) == 1
 
 
 _COUNTER = ".num_batches_tracked"  # how often a normalisation has seen a batch

@@ -53,6 +53,7 @@ def plan_merge(
         extra_files,
         left_behind,
         merge_notes,
+        merged_modules,
         settings_notes,
         tokenizer_folder,
         vocabulary_notes,
@@ -74,10 +75,11 @@ def plan_merge(
     config = config_of(recipe, opened[frame], builder, jobs, prepared.config if prepared else {})
     notes = [*recipe.notes, *(prepared.notes if prepared else ()), *merge_notes(builder, jobs)]
     notes += settings_notes(opened[frame], opened.values())
-    notes += left_behind(opened[frame].folder)
+    chosen = seed if seed is not None else recipe.seed or 0
+    modules = merged_modules(builder, opened[frame].folder, chosen)
+    notes += left_behind(opened[frame].folder, modules)
     if not recipe.tokenizer and not recipe.key_map:
         notes += vocabulary_notes(opened[frame], opened.values())
-    chosen = seed if seed is not None else recipe.seed or 0
     tokenizer = prepared.tokenizer or prepared.tokenizers.get(frame) if prepared else None
     tokenizer = tokenizer or tokenizer_folder(opened[frame].folder)
     return MergePlan(
@@ -95,7 +97,8 @@ def plan_merge(
             tokenizer,
             prepared.special_ids if prepared else {},
             folders,
-        ),
+        )
+        | modules,
         prepared=prepared.written if prepared else 0,
         notes=tuple(notes),
     )

@@ -195,10 +195,19 @@ def module_files(folder: Path) -> list[str]:
     return names
 
 
-def left_behind(folder: Path) -> list[str]:
-    """Notes on what else the donor's folder holds and the result has not, or has as it was."""
-    taken = module_files(folder)
-    kept = {name.partition("/")[0] for name in taken} | {_TEMPLATES}
+def merged_modules(builder: Builder, donor: Path, seed: int) -> dict[str, bytes]:
+    """The files of the weights of modules beside the network that could be merged."""
+    weights = [name for name in module_files(donor) if name.endswith("/model.safetensors")]
+    made = {name: builder.module(name, seed) for name in weights}
+    return {name: content for name, content in made.items() if content is not None}
+
+
+def left_behind(folder: Path, merged: Iterable[str] = ()) -> list[str]:
+    """Notes on what else the donor's folder holds and the result has not, or has as it was; of
+    modules' weights, `merged` are not as they were.
+    """
+    taken = [name for name in module_files(folder) if name not in merged]
+    kept = {name.partition("/")[0] for name in (*taken, *merged)} | {_TEMPLATES}
     others = sorted(
         each.name
         for each in folder.iterdir()
@@ -208,6 +217,8 @@ def left_behind(folder: Path) -> list[str]:
     notes = []
     if weights:
         notes.append(f"{', '.join(weights)}: not merged, but as in {folder}")
+    if merged:
+        notes.append(f"{', '.join(merged)}: merged as what stands behind the layers")
     if others:
         notes.append(f"folders of {folder} that do not go along: {', '.join(others[:8])}")
     return notes

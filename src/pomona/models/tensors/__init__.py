@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         full_disk as full_disk,
         keep as keep,
         row_blocks as row_blocks,
+        safetensors_of as safetensors_of,
         stored_array as stored_array,
         to_float32 as to_float32,
         write_made as write_made,
@@ -71,8 +72,8 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "files": "BLOCK FLOATS NUMBERS WIDTHS NewTensor Stored StoredRows TensorRows Tensors View "
-        "content_of encode encode_finite full_disk keep row_blocks stored_array to_float32 "
-        "write_made",
+        "content_of encode encode_finite full_disk keep row_blocks safetensors_of stored_array "
+        "to_float32 write_made",
         "names": "ROLES LayerLayout LayerPlace canonical comes_after far is_buffer is_computed "
         "is_embedding is_flipped is_head is_table place_of role_of ties",
         "output": "SHARD FileTarget Journal Output ResultWorkspace ShardLayout ThreadBuffers "

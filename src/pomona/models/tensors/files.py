@@ -290,6 +290,21 @@ def write_made(
     """Write `folder` with one safetensors file and further files, whole or not at all; in memory is
     one block at a time. `kind` is as in `atomic_directory`.
     """
+    try:
+        with atomic_directory(folder, kind) as partial:
+            for file, content in (files or {}).items():
+                (partial / file).write_bytes(content)
+            if made:
+                with (partial / name).open("wb") as stream:
+                    stream.writelines(safetensors_of(made))
+    except OSError as error:
+        if is_full(error):
+            raise full_disk(folder, sum(tensor.size for tensor in made.values())) from None
+        raise
+
+
+def safetensors_of(made: Mapping[str, NewTensor]) -> Iterator[bytes]:
+    """A safetensors file, piece by piece."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for key, tensor in made.items():
@@ -301,19 +316,9 @@ def write_made(
         offset += tensor.size
     encoded = json.dumps(header).encode()
     encoded += b" " * (-len(encoded) % 8)
-    try:
-        with atomic_directory(folder, kind) as partial:
-            for file, content in (files or {}).items():
-                (partial / file).write_bytes(content)
-            if made:
-                with (partial / name).open("wb") as stream:
-                    stream.write(len(encoded).to_bytes(8, "little") + encoded)
-                    for tensor in made.values():
-                        stream.writelines(tensor.blocks())
-    except OSError as error:
-        if is_full(error):
-            raise full_disk(folder, offset) from None
-        raise
+    yield len(encoded).to_bytes(8, "little") + encoded
+    for tensor in made.values():
+        yield from tensor.blocks()
 
 
 def keep(folder: Path, made: Mapping[str, NewTensor], *, dry_run: bool) -> dict[str, Stored]:
