@@ -61,6 +61,10 @@ def routed() -> None:
     rows("in.jsonl", *many, bad=many[0] | {"answer": None})
 
 
+def asked() -> None:
+    rows("in.jsonl", *({"prompt": f"word {i}"} for i in range(3)), bad={"prompt": None})
+
+
 def mixed() -> None:
     rows("in.jsonl", *({"text": "a", "n": 1.0} for _ in range(4)), bad={"text": "b", "n": None})
     Path("mix.yaml").write_text("inputs: {a: in.jsonl}\nsize: n\n")
@@ -88,6 +92,7 @@ CASES: dict[str, tuple[Callable[[], None], int, int]] = {
     "forget check in.jsonl b.jsonl --max-flips 100": (answers, 2, 2),
     "forget order in.jsonl": (steps, 2, 0),
     "synth route in.jsonl --out w": (routed, 2, 0),
+    "sample index in.jsonl --column prompt --out i": (asked, 2, 0),
     "data mix mix.yaml --out o.parquet": (mixed, 2, 0),
     "scale fit in.jsonl": (runs, 1, 0),
     "synth targets t.yaml --out o": (targets, 1, 0),

@@ -315,7 +315,8 @@ def answer_rows(
         given = "messages" in records.column_names
         prompt, messages = (None, "messages") if given else ("{prompt}", None)
     row_prompt = RowPrompt(prompt, messages, system, raw, max_tokens, seed)
-    records.require(*row_prompt.columns)
+    needed = [*row_prompt.columns, *([reference] if reference else [])]
+    records = records.complete(*needed)
     columns = columns_of(answerer)
     _check(records, [name for name in (reference, group) if name], concurrency, columns.names)
     if finish is None:
@@ -479,7 +480,9 @@ def _card(batch: Batch, records: Records, store: Path, *, dry_run: bool) -> Card
     }
     inputs = inputs_of((str(part.where), None) for part in records.source.parts())
     rows = (stats.rows, 0 if dry_run else stats.rows)
-    return Card(batch.answerer.operation, parameters, inputs, *rows, details=details)
+    left_out = records.rejected
+    operation = batch.answerer.operation
+    return Card(operation, parameters, inputs, *rows, details=details, left_out=left_out)
 
 
 def _costs(spent: Spent) -> dict[str, Any]:

@@ -116,6 +116,7 @@ app.default(
         "answering",
         Options(
             kinds={"model": list[str], "strategy": str, "metric": str, "threads": int},
+            tables="*",
             groups={
                 "Details of the strategy": "reward extract language",
                 _BEFORE: "lookup copy examples neighbours phrases",
@@ -153,7 +154,7 @@ app.command(
     Command(
         "pomona.sample.context:Index.build",
         "indexing",
-        Options(hidden="format"),
+        Options(hidden="format", tables="*"),
         lambda show, index, given: show.line(f"{len(index):,} passages in {given['out']}"),
     ),
     name="index",
@@ -162,7 +163,7 @@ app.command(
     Command(
         "pomona.sample.context:build_datastore",
         None,
-        Options(hidden="format"),
+        Options(hidden="format", tables="*"),
         lambda show, built, given: show.line(f"{len(built.tokens):,} tokens in {given['out']}"),
     ),
     name="datastore",
@@ -173,6 +174,7 @@ app.command(
         "learning",
         Options(
             hidden="format",
+            tables="*",
             made={"memory": Made(_MEMORY, {_BEFORE: f"{_TABLE} file"}, prefix="memory_")},
         ),
         _show_selector,

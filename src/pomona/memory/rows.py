@@ -372,7 +372,7 @@ def filled_rows(table: records.Where, columns: Sequence[str | None]) -> Iterator
     not there, and for a null.
     """
     names, number = [name for name in columns if name is not None], 0
-    for batch in records.read(table).require(*names).select(*names).batches():
+    for batch in records.read(table).complete(*names).select(*names).batches():
         for row in batch.to_pylist():
             number += 1
             if any(row[name] is None for name in names):

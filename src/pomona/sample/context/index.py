@@ -203,7 +203,7 @@ def _passages(inputs: Any, column: str, source: str | None, longest: int) -> pa.
     texts: list[str] = []
     sources: list[str | None] = []
     row = 0
-    for batch in records.read(inputs).require(*columns).select(*columns).batches():
+    for batch in records.read(inputs).require(*columns).complete(column).select(*columns).batches():
         origins = batch[source].to_pylist() if source else [None] * batch.num_rows
         for text, origin in zip(batch[column].to_pylist(), origins, strict=True):
             row += 1

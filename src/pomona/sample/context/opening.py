@@ -106,7 +106,7 @@ def build_datastore(
         from pomona.models.torch import Datastore
 
         Datastore.open(out)  # only one of ours is replaced
-    texts = read.require(column).select(column).to_table()[column].to_pylist()
+    texts = read.complete(column).select(column).to_table()[column].to_pylist()
     for row, text in enumerate(texts, 1):
         if not isinstance(text, str):
             raise no_text(column, text, f"{inputs}, row {row}")
