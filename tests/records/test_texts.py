@@ -84,6 +84,11 @@ def test_calls_as_objects_say_the_same_in_any_row() -> None:
             "text",
             r'name one of them: --column messages or --column "\{prompt\}\\n\{completion\}"',
         ),
+        (
+            {"instruction": "a", "input": "", "output": "b"},
+            "text",
+            r'name --column "\{instruction\}\\n\{input\}\\n\{output\}"',
+        ),
         ({"tex": "x"}, "text", 'there is no column "text" — did you mean "tex"'),
         ({"m": SHARED}, "m.usr", 'there is no field "usr" in "m" — did you mean "user"'),
         ({"m": SHARED}, "m.user.x", 'there is no field "user" in "m"'),

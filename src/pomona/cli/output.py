@@ -177,10 +177,7 @@ def show_card(show: Out, card: Card, out: Path, dry_run: bool) -> None:
     """Rows in and out, what was removed and why, details, the signature, and where the result
     is.
     """
-    from pomona.pages import clean
-
-    for note in card.notes:
-        sys.stderr.write(f"note: {clean(note)}\n")
+    _tell_notes([card])
     if show.format == "json":
         show.json({"out": None if dry_run else out, "signature": card.signature, **asdict(card)})
         return
@@ -208,8 +205,17 @@ def show_card(show: Out, card: Card, out: Path, dry_run: bool) -> None:
     show.line("nothing was written" if dry_run else out)
 
 
+def _tell_notes(cards: Sequence[Card]) -> None:
+    """On stderr, each once."""
+    from pomona.pages import clean
+
+    for note in dict.fromkeys(note for card in cards for note in card.notes):
+        sys.stderr.write(f"note: {clean(note)}\n")
+
+
 def show_cards(show: Out, cards: Sequence[Card]) -> None:
     """One line a card."""
+    _tell_notes(cards)
     rows = [
         {"rows in": card.rows_in, "rows out": card.rows_out, "signature": card.signature}
         for card in cards

@@ -20,7 +20,12 @@ from pomona.records.source import Batches, Filter, Source, Streamed, kept, no_co
 
 pc: Any = pyarrow.compute  # its stubs lack most functions
 
-PAIRS = (("prompt", "completion"), ("instruction", "output"), ("question", "answer"))
+_EXAMPLES = (
+    ("prompt", "completion"),
+    ("instruction", "input", "output"),
+    ("instruction", "output"),
+    ("question", "answer"),
+)
 _ESCAPES = {"\\n": "\n", "\\t": "\t"}  # as a shell hands them over
 
 
@@ -302,12 +307,12 @@ def _no_text(name: str, schema: pa.Schema, where: str) -> PomonaError:
 
 
 def usual_texts(schema: pa.Schema) -> list[str]:
-    """What the text may be where there is no column of that name: conversations, or the pairs of
-    examples.
+    """What the text may be where there is no column of that name: conversations, or the columns
+    of examples.
     """
     chats = [field.name for field in schema if is_chat(field.type)]
-    pairs = [pair for pair in PAIRS if set(pair) <= set(schema.names)]
-    return [*chats, *("\n".join(f"{{{name}}}" for name in pair) for pair in pairs)]
+    fitting = {one[0]: one for one in reversed(_EXAMPLES) if set(one) <= set(schema.names)}
+    return [*chats, *("\n".join(f"{{{name}}}" for name in one) for one in fitting.values())]
 
 
 def _quoted(text: str) -> str:

@@ -26,7 +26,7 @@ from pomona.data.audit.prelabel import (
 from pomona.data.audit.rows import FileRows, InputRows, Inputs
 from pomona.errors import PomonaError
 from pomona.files import atomic_directory, check_outputs, write_json, write_text
-from pomona.records import Card, card_of, listed_in_card
+from pomona.records import Card, card_of, listed_in_card, notes_of
 
 _SOURCE = "source"
 Line = tuple[str, str]
@@ -123,6 +123,7 @@ def sample_audit(
         groups=groups,
         details={"rules": RULES},
         left_out=rows.records.rejected,
+        notes=notes_of(rows.records.source),
     )
     if not dry_run:
         drawn = _fetch(rows, chosen, column, english, by)
