@@ -169,6 +169,13 @@ QUANTISED: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
         {"q.weight": np.ones((4, 8), np.int8), "q.weight_scale_inv": np.ones((2, 2), np.float32)},
     ),
     (
+        {"quant_method": "mxfp4"},
+        {
+            "q.w_blocks": np.ones((2, 4, 2, 16), np.uint8),
+            "q.w_scales": np.ones((2, 4, 2), np.uint8),
+        },
+    ),
+    (
         {"quant_method": "bitsandbytes"},
         {
             "q.weight": np.ones((16, 1), np.uint8),

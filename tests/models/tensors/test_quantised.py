@@ -1,6 +1,6 @@
 """Quantised weights as numbers again: written here by the documented layouts, element by element,
 and read in float64. The same layouts were read equal to the bit by bitsandbytes 0.50, AutoAWQ 0.2.9,
-AutoGPTQ 0.7 and compressed-tensors 0.20.
+AutoGPTQ 0.7, compressed-tensors 0.20 and, of MXFP4, transformers 5.24.
 """
 
 from __future__ import annotations
@@ -233,12 +233,27 @@ def test_whole_numbers_of_eight_bits_with_a_zero(tmp_path: Path) -> None:
     np.testing.assert_allclose(out["m.weight"], (codes - zeros) * scales.astype("f8"), rtol=1e-6)
 
 
+def test_mxfp4(tmp_path: Path) -> None:
+    experts, outputs, groups = 2, 3, 2
+    codes = draw(0).integers(0, 256, (experts, outputs, groups, 16))
+    powers = draw(1).integers(120, 134, (experts, outputs, groups))
+    tensors = {"m.up_blocks": codes.astype(np.uint8), "m.up_scales": powers.astype(np.uint8)}
+    out = read(checkpoint(tmp_path / "m", tensors, {"quant_method": "mxfp4"}))["m.up"]
+    sizes = [0, 0.5, 1, 1.5, 2, 3, 4, 6]
+    for expert, output, column in np.ndindex(experts, outputs, groups * 32):
+        group, place = divmod(column, 32)
+        code = codes[expert, output, group, place // 2] >> (4 * (place % 2)) & 15
+        value = (-1) ** (code >> 3) * sizes[code & 7] * 2.0 ** (powers[expert, output, group] - 127)
+        assert out[expert, column, output] == value
+
+
 def test_rows_come_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pomona.models.tensors.files.BLOCK", 50)
     for number, check in enumerate(
         [
             lambda folder: test_gptq(folder, 4, "gptq", False),
             lambda folder: test_awq(folder, True),
+            test_mxfp4,
             lambda folder: test_bitsandbytes_of_four_bits(folder, True, (5, 7)),
             lambda folder: test_compressed_tensors(folder, 3, True, True),
             lambda folder: test_floats_of_eight_bits(
@@ -266,7 +281,7 @@ ALONE = {"m.weight": W, "m.weight_scale": np.ones(1, np.float32)}
             ALONE,
             {"quant_method": "aqlm"},
             '/m: "m" is quantised by aqlm, whose weights are not read — save it in bfloat16 first; '
-            "known are awq, bitsandbytes, compressed-tensors, fbgemm-fp8, fp8, gptq, modelopt",
+            "known are awq, bitsandbytes, compressed-tensors, fbgemm-fp8, fp8, gptq, modelopt, mxfp4",
         ),
         ({"m.weight": W}, None, "quantised by a method that its config.json does not name"),
         ({"m.weight": W}, {"quant_method": "fp8"}, 'there is no "m.weight_scale_inv" — copy it'),

@@ -238,3 +238,39 @@ def bitsandbytes_rows(
         return values.reshape(-1, inputs)
 
     return rows
+
+
+_E2M1 = np.array([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0], np.float32)
+
+
+def mxfp4_rows(blocks: Stored, scales: Stored) -> Rows:
+    """Stacked experts of floats of four bits, the lower half of a byte first, 32 under a power of
+    two (OCP microscaling formats 1.0, section 5.1). They lie as outputs × inputs and stand for
+    inputs × outputs, as gpt-oss has them: rows are the inputs, expert by expert.
+    """
+    codes, powers = StoredRows(blocks), StoredRows(scales)
+    table = np.concatenate([_E2M1, -_E2M1])
+    outputs = blocks.shape[1]
+    inputs = blocks.shape[2] * blocks.shape[3] * 2
+    held: dict[int, Floats] = {}
+
+    def expert(number: int) -> Floats:
+        if number not in held:
+            held.clear()
+            some = slice(number, number + 1)
+            found = codes.stored(some).reshape(outputs, -1, blocks.shape[3])
+            values = table[np.stack([found & 15, found >> 4], -1)].reshape(*found.shape[:2], -1)
+            values *= eight_bits("F8_E8M0")[powers.stored(some).reshape(outputs, -1, 1)]
+            held[number] = np.ascontiguousarray(values.reshape(outputs, inputs).T)
+        return held[number]
+
+    def rows(part: slice) -> Floats:
+        found, start = [], part.start
+        while start < part.stop:
+            number, first = divmod(start, inputs)
+            last = min(inputs, first + part.stop - start)
+            found.append(expert(number)[first:last])
+            start += last - first
+        return np.concatenate(found)
+
+    return rows

@@ -32,6 +32,7 @@ from pomona.models.tensors.packed import (
     compressed_rows,
     gptq_rows,
     grid_of,
+    mxfp4_rows,
     numbers,
     scaled_rows,
 )
@@ -425,6 +426,21 @@ def _four_bits(model: _Quantised, name: str, stored: Stored, key: str) -> Packed
     return PackedWeight(name, tuple(shape), names, rows)
 
 
+def _mxfp4(model: _Quantised) -> Iterator[PackedWeight]:
+    for name, stored in model.view.tensors.items():
+        if not name.endswith("_blocks"):
+            continue
+        stem = name.removesuffix("_blocks")
+        scales = model.part(f"{stem}_scales", name)
+        model.matrices({name: stored}, 4)
+        if (stored.dtype, scales.dtype) != ("U8", "U8") or scales.shape != stored.shape[:3]:
+            raise model.misfit(name, stored, scales)
+        experts, outputs, groups, width = stored.shape
+        shape = (experts, groups * width * 2, outputs)
+        rows = partial(mxfp4_rows, stored, scales)
+        yield PackedWeight(stem, shape, (name, f"{stem}_scales"), rows)
+
+
 _READERS: Mapping[str, Callable[[_Quantised], Iterator[PackedWeight]]] = {
     "fp8": _scaled,
     "fbgemm-fp8": _scaled,
@@ -432,5 +448,6 @@ _READERS: Mapping[str, Callable[[_Quantised], Iterator[PackedWeight]]] = {
     "compressed-tensors": _compressed,
     "bitsandbytes": _bitsandbytes,
     "gptq": _gptq,
+    "mxfp4": _mxfp4,
     "awq": _awq,
 }
