@@ -80,6 +80,32 @@ def test_conditions(text: str, wanted: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "wanted"),
+    {
+        "u == 9223372036854775809": [True, False, None, False],
+        "u == 9007199254740992": [False, False, None, False],
+        "u in [5, 9223372036854775809]": [True, True, None, False],
+        "u > -1 and u > 2.5": [True, True, None, True],
+        "u > i": [True, False, None, False],
+        "i > 2.5": [False, True, True, True],
+        "i < 9223372036854775808": [True] * 4,
+        "d > 1.5": [False, True, None, True],
+    }.items(),
+)
+def test_large_numbers_are_compared_as_they_are(text: str, wanted: list[bool | None]) -> None:
+    table = pa.table(
+        {
+            "u": pa.array([2**63 + 1, 5, None, 2**53 + 1], pa.uint64()),
+            "i": pa.array([-1, 5, 3, 2**53 + 1], pa.int64()),
+            "d": pa.array([1, 2, None, 4]).cast(pa.decimal128(25, 2)),
+        }
+    )
+    read = condition(text, as_records(table))
+    (batch,) = table.select(read.columns).to_batches()
+    assert read.test(batch).to_pylist() == wanted
+
+
+@pytest.mark.parametrize(
     ("text", "told"),
     {
         "scor > 1": 'character 1: there is no column "scor" in the table — did you mean "score"?',
@@ -102,7 +128,8 @@ def test_conditions(text: str, wanted: str) -> None:
         "lang == None": "character 9: nothing is equal to null — write NAME is None",
         'lang is "de"': "is goes with None alone",
         'lang in ["de", 3]': 'character 16: "3" is not a text as "lang" is',
-        "lang in []": "no text can be in it",
+        "lang in []": "there is nothing in it",
+        "day > '2024'": 'write times like "2024-05-01"',
         "n in tags": '"n" in "tags" is no question',
         "~n": "~ has no place in a condition — write not",
         "ok > true": "is a truth and",

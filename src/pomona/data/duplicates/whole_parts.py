@@ -53,8 +53,8 @@ def parts_of(texts: pa.StringArray, unit: str, least: int) -> tuple[Cut, NDArray
     else:
         cut = Cut(*(values[seen] for values in vars(cut).values()))
     space = _SPACE[data]
-    begins = np.cumsum(~space & np.append(True, space)[: len(space)])
-    words = begins[cut.last - 1] - begins[cut.first] + 1 if len(cut.text) else cut.text
+    begins = np.flatnonzero(~space & np.append(True, space)[: len(space)])
+    words = np.searchsorted(begins, cut.last) - np.searchsorted(begins, cut.first, "right") + 1
     cut = Cut(*(values[words >= least] for values in vars(cut).values()))
     bounds = np.stack([cut.first, cut.last], 1).reshape(-1)
     prints = fingerprints(data, bounds)[::2] if len(bounds) else np.zeros((0, 2), np.uint64)
@@ -67,12 +67,9 @@ def _lines(data: NDArray[np.uint8], offsets: Ints) -> Cut:
     stops = np.unique(np.concatenate([ends, offsets[1:]]))
     stops = stops[stops > 0]
     starts = np.append(0, stops[:-1]) if len(stops) else stops
-    place = np.arange(len(data))
-    seen = ~_SPACE[data]
-    before = np.maximum.accumulate(np.where(seen, place, -1)) if len(data) else place
-    after = np.minimum.accumulate(np.where(seen, place, len(data))[::-1])[::-1]
-    first = after[starts] if len(starts) else starts
-    last = before[stops - 1] + 1 if len(stops) else stops
+    seen = np.flatnonzero(~_SPACE[data])
+    first = np.append(seen, len(data))[np.searchsorted(seen, starts)]
+    last = np.append(-1, seen)[np.searchsorted(seen, stops)] + 1
     text = np.searchsorted(offsets, starts, side="right") - 1
     return Cut(text, starts, stops, np.minimum(first, stops), np.maximum(last, starts))
 

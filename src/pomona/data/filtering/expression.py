@@ -34,7 +34,10 @@ from pomona.errors import PomonaError, first_line, nearest
 from pomona.records import Records
 
 LONGEST, DEEPEST, MOST = 10_000, 100, 2_000  # characters, levels, and parts of a condition
-_EXAMPLE = 'write it like lang == "de" and score > 0.3 and len(text) >= 20'
+_EXAMPLE = (
+    'write it like lang == "de" and score > 0.3 and len(text) >= 20, and columns of odd names like '
+    'column("class")'
+)
 _SIGNS: dict[type[ast.AST], str] = {
     ast.Add: "add",
     ast.Sub: "subtract",
@@ -248,6 +251,10 @@ class _Reader:
             message = f"{self._named(left)} is a {one.kind} and {self._named(right)} a {other.kind}"
             known = {one.kind, other.kind} == {"text", "number"}
             remedy = "compare what is of one kind" + ("; number(…) reads text" if known else "")
+            if {one.kind, other.kind} == {"text", "time"}:
+                remedy = (
+                    'write times like "2024-05-01", with a zone (T00:00:00Z) where the column has'
+                )
             raise self.wrong(left, message, remedy)
         return found
 
@@ -261,7 +268,8 @@ class _Reader:
                     raise self.wrong(item, message, "list values of that kind, written out")
             if one.kind in ("text", "number", "truth") and among:
                 return member(one, [value.constant for value in among])
-            raise self.wrong(right, f"no {one.kind} can be in it", 'write lang in ["de", "en"]')
+            wrong = f"no {one.kind} can be in it" if among else "there is nothing in it"
+            raise self.wrong(right, wrong, 'write lang in ["de", "en"]')
         other = self._value(right)
         if other.kind != "text" or one.kind != "text" or one.constant is None:
             message = f"{self._named(left)} in {self._named(right)} is no question"

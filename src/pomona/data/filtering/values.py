@@ -76,7 +76,7 @@ def column(name: str, type: pa.DataType) -> Value:
 
 def _loaded(type: pa.DataType, run: Run) -> Value:
     kinds = pa.types
-    if kinds.is_decimal(type) or kinds.is_float16(type) or kinds.is_uint64(type):
+    if kinds.is_decimal(type) or kinds.is_float16(type):
         return _loaded(pa.float64(), lambda rows: run(rows).cast(pa.float64()))
     if kinds.is_floating(type):
         return Value("number", type, lambda rows: _known(run(rows)))
@@ -127,10 +127,30 @@ def compared(sign: str, one: Value, other: Value) -> Value | None:
     """
     if {one.kind, other.kind} == {"time", "text"}:
         one, other = _timed(one, other), _timed(other, one)
+    one, other = _wide(one, other), _wide(other, one)
     alike = one.kind == other.kind and one.kind in ("text", "number", "time", "truth")
     if not alike or (one.kind == "truth" and sign not in ("equal", "not_equal")):
         return None
     return Value.of("truth", pa.bool_(), sign, one, other)
+
+
+def _wide(value: Value, other: Value) -> Value:
+    """A number as it is compared with another. Arrow refuses large whole numbers beside fractions,
+    and those above 2⁶³ where the other may be below 0.
+    """
+    types = {value.type, other.type}
+    if value.kind != "number" or other.kind != "number" or len(types) == 1:
+        return value
+    if not any(map(pa.types.is_floating, types)):
+        if pa.uint64() not in types:
+            return value
+        whole = other if value.constant is None else value
+        if type(whole.constant) is int and whole.constant >= 0:
+            if value.constant is None:
+                return value
+            scalar = pa.scalar(value.constant, pa.uint64())
+            return Value("number", pa.uint64(), lambda _: scalar, value.constant)
+    return as_float(value)
 
 
 def _timed(value: Value, other: Value) -> Value:
@@ -148,7 +168,9 @@ def member(value: Value, among: Sequence[Any]) -> Value:
     run = value.run
     wide = value.kind == "number" and not all(isinstance(one, int) for one in among)
     kind = pa.float64() if wide or pa.types.is_floating(value.type) else None
-    kind = kind or (pa.int64() if value.kind == "number" else value.type)
+    large = pa.types.is_uint64(value.type) and all(one >= 0 for one in among if one is not None)
+    whole = pa.uint64() if large else pa.int64()
+    kind = kind or (whole if value.kind == "number" else value.type)
     options = pc.SetLookupOptions(pa.array(among, kind))
 
     def found(rows: pa.RecordBatch) -> Any:

@@ -35,7 +35,7 @@ from pomona.data.quality.rules import (
 from pomona.shingles import power_of_two
 from pomona.text import base_tag, expected_scripts, strings
 
-_COLUMNS, _SPACELESS = 30, 29
+_COLUMNS, _SPACELESS, _POWERS = 30, 29, 1024
 _POINTS = 0x20000  # beyond are ideographs
 _CLINGS = "…,:;!?¿؟¡()[]{}<>_#*&。？！，、；：～·।،۔؛٪'\"”“`‘´’‚„»«「」『』（）〔〕【】《》〈〉⟦⟧—–"
 _BREAKS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
@@ -110,7 +110,8 @@ def measured(texts: pa.StringArray) -> Numbers:
         np.empty((2, longest + 1), np.uint32),
         np.empty((2, longest + 1), np.uint8),
         np.empty((2, longest + 1), np.int64),
-        np.empty((4, longest + 2), np.uint64),
+        np.empty((3, longest + 2), np.uint64),
+        np.empty(_POWERS, np.uint64),
         np.empty(size, np.uint64),
         np.empty(size, np.int64),
         numbers,

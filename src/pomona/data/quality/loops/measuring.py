@@ -33,6 +33,7 @@ def measure(
     kinds: Any,
     words: Any,
     hashes: Any,
+    powers: Any,
     table: Any,
     counts: Any,
     numbers: Any,
@@ -44,9 +45,8 @@ def measure(
     `bounds[3 + i]` phrase i: first abbreviations (from `bounds[0]` to `bounds[1]`), then eight stop
     words, lorem ipsum, javascript, two citations and the phrases of policies. Memory, for the
     longest document of L characters: `points`, `kinds` and `words` `[2, L + 1]`, `hashes`
-    `[4, L + 2]`, `table` and `counts` with `table_size(2 · L + 2)`.
+    `[3, L + 2]`, `powers` of any length, `table` and `counts` with `table_size(2 · L + 2)`.
     """
-    powers = hashes[3]
     powers[0] = _ONE
     for at in range(1, len(powers)):
         powers[at] = powers[at - 1] * K
@@ -59,7 +59,7 @@ def measure(
         _of_words(points[0], size, kinds[0], phrases, bounds, words, count, told)
         _of_lines(points[0], size, kinds[0], told)
         _of_paragraphs(points[0], size, kinds[0], hashes[0], table, counts, told)
-        _of_grams(points[0], size, words, count, hashes, table, counts, told)
+        _of_grams(points[0], size, words, count, hashes, powers, table, counts, told)
         _c4(points, size, kinds, phrases, bounds, words, told)
     return 0
 
@@ -303,12 +303,22 @@ def _repeated(
 
 
 @part
+def _power(powers: Any, exponent: int) -> Any:
+    """K to a power, of which the first are in a table."""
+    result, last = _ONE, len(powers) - 1
+    while exponent > last:
+        result, exponent = result * powers[last], exponent - last
+    return result * powers[exponent]
+
+
+@part
 def _of_grams(
     points: Any,
     size: int,
     words: Any,
     count: int,
     hashes: Any,
+    powers: Any,
     table: Any,
     counts: Any,
     told: Any,
@@ -317,7 +327,7 @@ def _of_grams(
     up to one, `hashes[1]` the same with their ends, and `hashes[2]` where each begins among all
     their characters.
     """
-    joined, apart, places, powers = hashes[0], hashes[1], hashes[2], hashes[3]
+    joined, apart, places = hashes[0], hashes[1], hashes[2]
     joined[0] = apart[0] = places[0] = ZERO
     for word in range(count):
         one, other = joined[word], apart[word]
@@ -345,7 +355,7 @@ def _of_grams(
         repeated = word = 0
         while word < count - n + 1:
             length = np.int64(places[word + n] - places[word])
-            value = joined[word + n] - joined[word] * powers[length]
+            value = joined[word + n] - joined[word] * _power(powers, length)
             if _seen(value + np.uint64(length), table, counts, mask) > 1:
                 repeated, word = repeated + length, word + n
             else:
