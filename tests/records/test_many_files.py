@@ -214,3 +214,17 @@ def test_texts_as_dictionaries_where_files_differ(tmp_path: Path) -> None:
     assert isinstance(records.source, ParquetSource)
     table = records.to_table(["text"])
     assert table["text"].cast(pa.string()).to_pylist() == ["a", "b", "c"]
+
+
+def test_a_column_that_only_a_later_file_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pomona.records.text_source.SAMPLE_ROWS", 3)
+    (tmp_path / "a.jsonl").write_text('{"n": 1}\n' * 5)
+    (tmp_path / "b.jsonl").write_text('{"n": 2.5, "new": {"k": "x"}}\n' * 2)
+    (tmp_path / "c.jsonl").write_text('{"n": 3}\n' + '{"n": 4, "new": {"l": 1}}\n')
+    assert read(tmp_path).to_table().to_pylist()[5:] == [
+        *[{"n": 2.5, "new": {"k": "x", "l": None}}] * 2,
+        {"n": 3.0, "new": None},
+        {"n": 4.0, "new": {"k": None, "l": 1}},
+    ]

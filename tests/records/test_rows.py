@@ -306,3 +306,11 @@ def test_rejects_replace_nothing_but_rejects(tmp_path: Path) -> None:
         assert read(path, on_error="reject", rejects=rejects).rejected == 1
     with pytest.raises(PomonaError, match="rejects are written to local files"):
         read(path, on_error="reject", rejects=Path("s3://b/r.jsonl"))
+
+
+def test_keys_of_objects_may_come_in_any_order_and_be_missing(tmp_path: Path) -> None:
+    first, last = b'{"m": {"a": 1, "b": [{"c": "x", "d": 2}]}}\n', b'{"m": {"b": [{"d": 3}]}}\n'
+    (tmp_path / "a.jsonl").write_bytes(first * 9000 + last * 9000)  # more than one batch
+    rows = read(tmp_path / "a.jsonl").to_table()["m"].to_pylist()
+    assert rows[0] == {"a": 1, "b": [{"c": "x", "d": 2}]}
+    assert rows[-1] == {"a": None, "b": [{"c": None, "d": 3}]}

@@ -300,10 +300,11 @@ def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
         column = pa.array(values)
     except OverflowError:
         own = natural_type(values)
-        if pa.types.is_null(own) or widen(own, kind) != kind:
+        if pa.types.is_null(own) or widen(kind, own) != kind:
             raise
         return pa.array(values, kind)
-    return pa.array(values, kind) if widen(column.type, kind) == kind else column
+    # Keys of objects stay in the order of `kind`, whatever order these values have them in.
+    return pa.array(values, kind) if widen(kind, column.type) == kind else column
 
 
 def _beyond(values: Sequence[Any], kind: pa.DataType) -> str:

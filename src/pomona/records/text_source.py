@@ -65,7 +65,7 @@ from pomona.workspace import disk_guard
 
 SAMPLE_ROWS, SAMPLE_BYTES = 10_000, 16 << 20
 _PARTED = "contents that are texts, read as lists of one part, as others are"
-FILE_ROWS, FILE_BYTES = 100, 1 << 18
+FILE_ROWS = 100
 BATCH_BYTES = 4 << 20
 _REJECTED = ["file", "line", "reason", "text", "base64"]  # keys of a row in a file of rejects
 COMMAS = {"csv": ",", "tsv": "\t"}
@@ -374,14 +374,14 @@ def _sampled(
     files: Sequence[str], kind: str, on_bad: OnBad
 ) -> tuple[dict[str, dict[str, list[Any]]], int]:
     """What the first rows say by file and column: of all files together SAMPLE_ROWS, or what makes
-    SAMPLE_BYTES, and of each of those that are left FILE_ROWS, or what makes FILE_BYTES. And how
-    many rows these are.
+    SAMPLE_BYTES, and of each of those that are left FILE_ROWS, or its share of as many bytes. And
+    how many rows these are.
     """
     found: dict[str, dict[str, list[Any]]] = {}
     rows_left, bytes_left, rows = SAMPLE_ROWS, SAMPLE_BYTES, 0
     for file in files:
         few = rows_left <= 0 or bytes_left <= 0
-        most, size = (FILE_ROWS, FILE_BYTES) if few else (rows_left, bytes_left)
+        most, size = (FILE_ROWS, SAMPLE_BYTES // len(files)) if few else (rows_left, bytes_left)
         values = found.setdefault(file, {})
         for row in itertools.islice(_rows_of(file, kind), most):
             rows_left -= 1
