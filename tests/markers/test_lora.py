@@ -96,7 +96,7 @@ def test_a_killed_training_goes_on_and_the_adapter_answers_with_lists(
     tag("in.jsonl", "tagged.parquet", taxonomy="own.yaml")
     apply("tagged.parquet", "rows.parquet", taxonomy="own.yaml", form="compact")
     line = ("--model ui-xs --tokens 3000 --batch-tokens 256 --save-every 2 --ask 2 --rank 8 "
-            "--rate 0.02 --dtype float32")  # fmt: skip
+            "--rate 0.01 --dtype float32")  # fmt: skip
     ran(recipe, f"rows.parquet whole {line}", monkeypatch)
     answers = [json.loads(one) for one in capsys.readouterr().out.splitlines() if one[0] == "{"]
     assert [one["inferred"] for one in answers] == [{"lang": "de"}, {"lang": "fr"}]

@@ -80,7 +80,7 @@ def test_strategies_and_stacks_are_measured_on_it(paths: dict[str, Path], tmp_pa
     assert (ledger.meta.metric, ledger.meta.higher) == ("chrf", {"exact_match,first-number": True})
     hope, risk = (of(ledger, f"hedged3/{name}", "chrf").value for name in ("hope", "risk"))
     chosen = of(ledger, "hedged3-mbr", "chrf")
-    assert hope >= chosen.value >= risk and chosen.optimised
+    assert hope > risk and chosen.optimised  # item by item: the whole may be another way round
     assert not of(ledger, "hedged3-mbr", "exact_match,first-number").optimised
     assert of(ledger, "context/think + hedged3-mbr", "chrf").lever == "stack"
 

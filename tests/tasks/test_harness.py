@@ -253,7 +253,7 @@ def test_responses_are_those_of_lm_evals_own_backend(
 ) -> None:
     said = harness_task(paths["generation"]).answers(model)
     assert said.answers == theirs["generation"][1]
-    assert len({text for ((text,),) in said.answers}) > 3
+    assert len({text for ((text,),) in said.answers}) > 2
     assert said.spent.flops > 0
     agreed: set[bool] = set()
     for name in ("choice", "completion"):
@@ -516,7 +516,7 @@ def test_the_example_of_the_document_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = (Path(__file__).parents[2] / "docs" / "harness.md").read_text()
-    blocks = dict(re.findall(r"```(yaml|json|py)\n(.*?)```", text, re.DOTALL))
+    blocks = dict(reversed(re.findall(r"```(yaml|json|py)\n(.*?)```", text, re.DOTALL)))
     (tmp_path / "colours.yaml").write_text(blocks["yaml"])
     (tmp_path / "colours.jsonl").write_text(blocks["json"])
     monkeypatch.chdir(tmp_path)
