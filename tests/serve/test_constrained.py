@@ -103,6 +103,13 @@ def test_calls_are_forced(client: openai.OpenAI, name: str) -> None:
     assert not any(delta.content for delta in deltas)
 
 
+def test_arguments_are_an_object_whatever_the_schema_says(own: House) -> None:
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
+    answer = own.chat(model="tiny", tools=tools, tool_choice="required", max_tokens=60).json()
+    for call in answer["choices"][0]["message"].get("tool_calls", ()):
+        assert call["function"]["arguments"].startswith("{")
+
+
 def test_every_candidate_is_held(own: House) -> None:
     form = {"type": "json_schema", "json_schema": {"name": "x", "schema": Cat.model_json_schema()}}
     found = own.chat(model="tiny@hedged5-mbr", response_format=form, max_tokens=30).json()
@@ -126,6 +133,7 @@ for _ in range(70):
         ({"type": "integer", "minimum": 3, "maximum": 2}, "minimum (3) is greater than maximum (2)"),
         ({"$ref": "#"}, "no answer can follow this schema to its end"),
         (_DEEP, "schema: has more than 64 levels"),
+        ({"properties": {f"p{at}": {} for at in range(2000)}}, "schemas in it, and at most 2,000 are taken"),
         ({"enum": ["x" * 120_000]}, "characters, and at most 120,000 are taken"),
     ],
 )  # fmt: skip

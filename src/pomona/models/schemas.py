@@ -18,7 +18,7 @@ from pomona.models.request import ModelError, Request, content_of, wrong_request
 Check = Callable[[str], str]  # from a grammar to why it cannot be followed, "" where it can
 Calls = tuple[Mapping[str, Any], ...]
 UNSUPPORTED = "unsupported_schema"  # the code of what is refused
-NO_ANSWER = "it leads back to itself"
+NO_ANSWER = "it leads back to itself, or leaves too much open at once"
 _HEAD = "%llguidance {}\n"
 _OPTIONS = "x-guidance"
 # As `json.dumps` writes: where blanks are free, a weak model writes them for ever.
@@ -26,8 +26,8 @@ _FORM = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": 
 _BEFORE, _AFTER = "<tool_call>\n", "\n</tool_call>"
 _CALL = re.compile(r'(?:<tool_call>\n)?\{"name": ("(?:[^"\\]|\\.)*"), "arguments": ')
 _NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": False}
-_LONGEST, _DEEPEST = 120_000, 64  # characters, levels
-_MOST_TRIES = 1000
+_LONGEST, _DEEPEST, _MOST = 120_000, 64, 2000  # characters, levels, schemas in a schema
+_MOST_TRIES = 400
 _ONE = ("items", "additionalProperties")
 _SEVERAL = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
 _NAMED = ("$defs", "definitions", "properties", "patternProperties")
@@ -64,7 +64,9 @@ def grammar_of(request: Request, check: Check, *, tagged: bool) -> str | None:
         grammar = _calls(functions, tagged=tagged)
     else:
         grammar = _HEAD + "start: %json " + _written(request.schema)
-    if check(grammar):
+    if reason := check(grammar):
+        if reason == NO_ANSWER:
+            raise unheld(reason)
         _refuse(parts, check)
         raise wrong_request("the schemas are too much together", code=UNSUPPORTED)
     return grammar
@@ -118,15 +120,21 @@ def _calls(functions: Sequence[Mapping[str, Any]], *, tagged: bool) -> str:
         head = f'{before}{{"name": {json.dumps(one["name"])}, "arguments": '
         rules += [
             f"call{at}: {json.dumps(head)} arguments{at} {json.dumps('}' + after)}",
-            f"arguments{at}: %json {_written(one.get('parameters'))}",
+            f"arguments{at}: %json {_written(_arguments(one))}",
         ]
     return "\n".join(rules)
 
 
+def _arguments(function: Mapping[str, Any]) -> Any:
+    """The schema of a function's arguments, which are an object whatever it says."""
+    given = function.get("parameters")
+    if given is None:
+        return _NO_ARGUMENTS
+    return {"type": "object", **given} if isinstance(given, Mapping) else given
+
+
 def _written(schema: Any) -> str:
-    """The schema as answers follow it; of a function without parameters that of no arguments."""
-    if schema is None:
-        schema = _NO_ARGUMENTS
+    """The schema as answers follow it."""
     if not isinstance(schema, Mapping):
         schema = {"allOf": [schema]}
     bare = {name: value for name, value in schema.items() if name != _OPTIONS}
@@ -211,6 +219,9 @@ def _check_size(schema: Any, where: str) -> None:
     if depth > _DEEPEST:
         message = f"has more than {_DEEPEST} levels"
         raise wrong_request(message, where=where, remedy="use fewer", code=UNSUPPORTED)
+    if (count := sum(1 for _ in _all(schema))) > _MOST:
+        message = f"has {count:,} schemas in it, and at most {_MOST:,} are taken"
+        raise wrong_request(message, where=where, remedy="use fewer", code=UNSUPPORTED)
     if (size := len(json.dumps(schema))) > _LONGEST:
         message = f"has {size:,} characters, and at most {_LONGEST:,} are taken"
         raise wrong_request(message, where=where, remedy="use fewer", code=UNSUPPORTED)
@@ -238,8 +249,6 @@ def _refuse(parts: Sequence[tuple[str, Any]], check: Check) -> None:
 
 
 def _unsupported(reason: str, where: str) -> ModelError:
-    if reason == NO_ANSWER:
-        return unheld(reason)
     message, remedy = reason, "change or leave out what cannot be held to"
     if (keys := _KEYS.search(reason)) is not None:
         message = f'"{keys[1]}" is a keyword that answers cannot be held to'
