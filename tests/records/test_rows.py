@@ -314,3 +314,21 @@ def test_keys_of_objects_may_come_in_any_order_and_be_missing(tmp_path: Path) ->
     rows = read(tmp_path / "a.jsonl").to_table()["m"].to_pylist()
     assert rows[0] == {"a": 1, "b": [{"c": "x", "d": 2}]}
     assert rows[-1] == {"a": None, "b": [{"c": None, "d": 3}]}
+
+
+def test_types_that_only_later_rows_tell(tmp_path: Path) -> None:
+    """Tools are called seldom: in none of the first ten thousand conversations."""
+    few = b'{"m": [{"role": "user", "calls": null, "tags": []}], "n": null}\n'
+    call = b'{"m": [{"role": "user", "calls": [{"f": "x"}], "tags": ["a"]}], "n": 2}\n'
+    (tmp_path / "a.jsonl").write_bytes(few * 10_001 + call + few + b'{"m": [], "n": 2.5}\n')
+    with pytest.raises(PomonaError, match='line 10002: column "m" holds'):
+        read(tmp_path / "a.jsonl").count()
+    late = read(tmp_path / "a.jsonl").with_late_types()
+    assert late.to_table().to_pylist()[10_000:] == [
+        {"m": [{"role": "user", "calls": None, "tags": []}], "n": None},
+        {"m": [{"role": "user", "calls": [{"f": "x"}], "tags": ["a"]}], "n": 2.0},
+        {"m": [{"role": "user", "calls": None, "tags": []}], "n": None},
+        {"m": [], "n": 2.5},
+    ]
+    dropped = read(tmp_path / "a.jsonl", on_error="drop")
+    assert (dropped.rejected, dropped.count()) == (0, 10_004)

@@ -20,8 +20,9 @@ Inputs = str | Path | Sequence[str | Path] | pa.Table | Records
 
 
 def opened(inputs: Inputs) -> Records:
-    """The records of `inputs`."""
-    return as_records(inputs) if isinstance(inputs, Records | pa.Table) else read(inputs)
+    """The records of `inputs`, of which no type waits for rows behind the first."""
+    given = isinstance(inputs, Records | pa.Table)
+    return (as_records(inputs) if given else read(inputs)).with_late_types()
 
 
 def parts(records: Records) -> list[tuple[str, Records]]:

@@ -34,7 +34,14 @@ from pomona.records.store import (
     is_remote,
     missing,
 )
-from pomona.records.text_source import check_rejects, open_text, set_aside, skip, stop
+from pomona.records.text_source import (
+    check_rejects,
+    open_text,
+    set_aside,
+    skip,
+    stop,
+    with_late_types,
+)
 from pomona.workspace import disk_guard
 
 _OPENERS: dict[str, Callable[[Sequence[str]], Source]] = {
@@ -140,9 +147,11 @@ def _described(
         opener = _OPENERS.get(_one_format(files))
         if opener is None and not any(keys.values()):
             text = open_text(files, columns, skip if drops else stop)
+            text = with_late_types(text) if drops else text
             return Records.of(text, engine, set_aside(text, rejects) if drops else 0)
         if opener is None:
             text = open_text(files, None, skip if drops else stop)
+            text = with_late_types(text) if drops else text
             malformed = set_aside(text, rejects) if drops else 0
             described = _typed(_keyed(text, files, keys), columns, engine)
             return replace(described, rejected=malformed)

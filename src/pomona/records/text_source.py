@@ -255,28 +255,45 @@ def open_text(files: Sequence[str], columns: Any, on_bad: OnBad) -> TextSource:
 
 
 def with_late_types(source: TextSource) -> TextSource:
-    """A source of JSONL whose columns that were null in all of the first rows have the type of the
-    values that come later.
+    """A source of JSONL whose columns that were null in all of the first rows, or have fields or
+    lists of which nothing else was seen, have the type of the values that come later.
     """
-    found = {one.name: one.type for one in source.schema if pa.types.is_null(one.type)}
-    if any(map(is_array, source.files)):
+    found = {one.name: one.type for one in source.schema if _unseen(one.name, one.type)}
+    if source.kind != "jsonl" or any(map(is_array, source.files)):
         return source
-    for file in source.files if source.kind == "jsonl" and found else ():
+    whole = {name for name, kind in found.items() if pa.types.is_null(kind)}
+    for file in source.files if found else ():
         for block in line_blocks(file):
+            signs = [sign for name, kind in found.items() for sign in _unseen(name, kind)]
             # Whole numbers may be followed by others.
-            names = [one for one, kind in found.items() if kind in (pa.null(), pa.int64())]
-            keys = b"|".join(re.escape(json.dumps(name)).encode() for name in names)
-            if names and re.search(rb"(?:%b)\s*:\s*[^n\s]" % keys, block):
-                rows = [
-                    one.values
-                    for one in jsonl_rows(block.split(b"\n"))
-                    if isinstance(one, ParsedRow)
-                ]
-                for name in names:
-                    told = natural_type([row.get(name) for row in rows])
-                    found[name] = widen(found[name], told) or found[name]
+            signs += [_sign(name, False) for name in whole if found[name] == pa.int64()]
+            if not signs or not re.search(b"|".join(signs), block):
+                continue
+            parsed = jsonl_rows(block.split(b"\n"))
+            rows = [one.values for one in parsed if isinstance(one, ParsedRow)]
+            for name, kind in [*found.items()]:
+                values = [row.get(name) for row in rows]
+                values = [in_parts(one) for one in values] if name in source.parted else values
+                found[name] = widen(kind, natural_type(values)) or kind
     fields = [pa.field(one.name, found.get(one.name, one.type)) for one in source.schema]
     return replace(source, schema=pa.schema(fields))
+
+
+def _unseen(name: str, kind: pa.DataType) -> list[bytes]:
+    """Patterns of what a line has that gives a type to what has none yet in a column or field."""
+    if pa.types.is_null(kind):
+        return [_sign(name, False)]
+    if pa.types.is_list(kind):
+        inner = kind.value_type
+        return [_sign(name, True)] if pa.types.is_null(inner) else _unseen(name, inner)
+    fields = list(kind) if pa.types.is_struct(kind) else []
+    return [sign for field in fields for sign in _unseen(field.name, field.type)]
+
+
+def _sign(name: str, of_list: bool) -> bytes:
+    """A key whose value is not null, or is a list that is not empty."""
+    key = re.escape(json.dumps(name)).encode()
+    return rb"%b\s*:\s*%b" % (key, rb"\[\s*[^]\s]" if of_list else rb"[^n\s]")
 
 
 def stop(file: str, bad: Bad) -> None:

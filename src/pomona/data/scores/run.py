@@ -112,9 +112,9 @@ Progress = Callable[[int, int], None]
 def opened(inputs: Any) -> tuple[Records, str]:
     """The rows and how errors name them."""
     if isinstance(inputs, Records | pa.Table):
-        records = as_records(inputs)
+        records = as_records(inputs).with_late_types()
         return records, records.source.where
-    records = read(inputs)
+    records = read(inputs).with_late_types()
     return records, records.source.where if isinstance(inputs, str | Path) else f"{inputs[0]} …"
 
 
