@@ -81,6 +81,8 @@ CASES = [
     Outputs("merge", "series.yaml o --overwrite", "one two series.yaml", "", "o", "",
             ".o.partial o.work"),
     Outputs("merge moe", "moe.yaml o --overwrite", "one two moe.yaml", "", "o", "", ".o.partial"),
+    Outputs("merge transplant", "one two o --no-measure --overwrite", "one two", "", "o", "",
+            ".o.partial"),
     Outputs("merge extract", "one two o --rank 1", "one two", "", "o"),
     Outputs("merge adapters", "lora --out o --weights 0.5", "lora", "", "o"),
     Outputs("merge search", "search.yaml o --overwrite", "one two search.yaml", "", "o", "",

@@ -15,7 +15,7 @@ from pomona.cli.output import Out
 from pomona.pages import clock, flops, size
 
 if TYPE_CHECKING:
-    from pomona.merge import CombinedAdapter, Extraction, MergeResult
+    from pomona.merge import CombinedAdapter, Extraction, MergeResult, Transplant
     from pomona.merge.search import LeftOut, Matrix, Searched, SearchForecast, Swept
 
 app = App(name="merge")
@@ -42,6 +42,17 @@ def _show_merge(show: Out, result: MergeResult, _: Mapping[str, Any]) -> None:
         show.line(f"files: {', '.join(result.files)}")
     show.line(result.signature)
     show.line(result.out if result.written else "nothing was written")
+
+
+def _show_transplant(show: Out, told: Transplant, given: Mapping[str, Any]) -> None:
+    if show.format == "json":
+        show.json(told.document())
+        return
+    _show_merge(show, told.result, given)
+    if told.before is not None and told.after is not None:
+        show.line(
+            f"{told.before:.4f} bits per byte before, {told.after:.4f} after, on {told.measured}"
+        )
 
 
 def _show_adapter(show: Out, result: Extraction, given: Mapping[str, Any]) -> None:
@@ -188,6 +199,19 @@ app.default(
         ),
         _show_merge,
     )
+)
+app.command(
+    Command(
+        "pomona.merge:transplant_vocabulary",
+        "transplanting",
+        Options(
+            positional=3,
+            kinds={**_KINDS, "k": Count},
+            inverted={"measure": ("no_measure", "Do not measure how well both predict a text.")},
+        ),
+        _show_transplant,
+    ),
+    name="transplant",
 )
 app.command(
     Command(

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from pomona.merge.plan import MergeResult as MergeResult
     from pomona.merge.planning.models import locate_model as locate_model
     from pomona.merge.planning.planner import plan_merge as plan_merge
+    from pomona.merge.transplant import (
+        Transplant as Transplant,
+        transplant_vocabulary as transplant_vocabulary,
+    )
 
 __getattr__, __dir__ = lazily(
     __name__,
@@ -34,5 +38,6 @@ __getattr__, __dir__ = lazily(
         "plan": "MergeResult",
         "planning.models": "locate_model",
         "planning.planner": "plan_merge",
+        "transplant": "Transplant transplant_vocabulary",
     },
 )

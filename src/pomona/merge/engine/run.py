@@ -214,7 +214,7 @@ def _limits(memory: int | str, threads: int | None, shard_size: int | str) -> tu
         )
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return _bytes_of(memory, "memory"), threads or cores, _bytes_of(shard_size, "shard_size")
+    return bytes_of(memory, "memory"), threads or cores, bytes_of(shard_size, "shard_size")
 
 
 def _merge(
@@ -287,7 +287,7 @@ def _run(
                 results[piece.plan].finished(piece)
 
 
-def _bytes_of(size: int | str, name: str) -> int:
+def bytes_of(size: int | str, name: str) -> int:
     """`"1GiB"`, `"512 MB"` or a number as bytes. Raises PomonaError, naming `name`, for anything
     else and for less than 64 KiB.
     """

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
         Unit as Unit,
         statistics as statistics,
     )
+    from pomona.models.torch.vocabulary import (
+        Vocabulary as Vocabulary,
+        bits_per_byte as bits_per_byte,
+    )
 
 _find, __dir__ = lazily(
     __name__,
@@ -39,6 +43,7 @@ _find, __dir__ = lazily(
         "native": "mean_states",
         "network": "current_names quiet shape_of",
         "probe": "Probe TokenScores Unit statistics",
+        "vocabulary": "Vocabulary bits_per_byte",
     },
 )
 
