@@ -30,7 +30,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -51,6 +51,7 @@ from pomona.records import (
     Filter,
     ParquetSource,
     Records,
+    Results,
     check_engine,
     fitted,
     format_of,
@@ -60,6 +61,9 @@ from pomona.records import (
 )
 from pomona.text import strings
 from pomona.workspace import Workspace
+
+if TYPE_CHECKING:
+    from pomona.data.duplicates.substring_cut import Struck, Tally
 
 _GROUP_BYTES = 8 << 20
 _BUFFER = 1 << 20
@@ -279,7 +283,6 @@ def dedup_substring(
         asked |= {"keep": keep, "empty": empty}
         return _strike_parts(texts, asked, out, limit, dry_run, progress or unheard)
     engine, records = check_engine(engine), paged(open_column(inputs, column))
-    from pomona.data.duplicates.substring_cut import CutRows, StruckSpans, Tally
     from pomona.data.duplicates.substring_memory import MemoryBudget
     from pomona.data.duplicates.substring_passes import Search, Stream
     from pomona.data.duplicates.substring_scan import BYTE, TOKEN, WORD
@@ -311,34 +314,54 @@ def dedup_substring(
     ):
         units, grams = stream.count()
         passes, table = stream.mark(grams, budget.table(), progress or unheard, engine)
-        tally = Tally()
-        cut = SmallBatches.of(CutRows(texts, stream, empty == "drop", tally))
-        if dry_run:
-            for _ in cut.batches():
-                pass
-        else:
-            results.write("spans", SmallBatches.of(StruckSpans(stream, texts, _REASONS[keep])))
-            results.write("out", cut)
-        details = asdict(tally) | {
+        tally = _struck(results, texts, stream, asked, dry_run)
+        details = {
             "units": units,
             "memory": limit,
             "table_bytes": table,
             "passes": passes,
             "tokenizer_sha256": digest,
         }
-        card = Card(
-            operation="dedup_substring",
-            parameters=asked,
-            inputs=texts.inputs,
-            rows_in=texts.rows,
-            rows_out=tally.rows,
-            removed={"nothing left": tally.rows_emptied} if empty == "drop" else {},
-            details=details,
-            left_out=texts.records.rejected,
-        )
-        if not dry_run:
-            card = results.publish(card)
-    return card
+        return _published(results, texts, asked, tally, details, dry_run)
+
+
+def _struck(
+    results: Results, texts: ColumnTexts, found: Struck, asked: dict[str, Any], dry_run: bool
+) -> Tally:
+    """Write the rows without what was found, and the list of that; of a dry run only count."""
+    from pomona.data.duplicates.substring_cut import CutRows, StruckSpans, Tally
+
+    tally = Tally()
+    cut = SmallBatches.of(CutRows(texts, found, asked["empty"] == "drop", tally))
+    if dry_run:
+        for _ in cut.batches():
+            pass
+    else:
+        reason = _REASONS[asked["keep"]]
+        results.write("spans", SmallBatches.of(StruckSpans(found, texts, reason)))
+        results.write("out", cut)
+    return tally
+
+
+def _published(
+    results: Results,
+    texts: ColumnTexts,
+    asked: dict[str, Any],
+    tally: Tally,
+    details: dict[str, Any],
+    dry_run: bool,
+) -> Card:
+    card = Card(
+        operation="dedup_substring",
+        parameters=asked,
+        inputs=texts.inputs,
+        rows_in=texts.rows,
+        rows_out=tally.rows,
+        removed={"nothing left": tally.rows_emptied} if asked["empty"] == "drop" else {},
+        details=asdict(tally) | details,
+        left_out=texts.records.rejected,
+    )
+    return card if dry_run else results.publish(card)
 
 
 def _strike_parts(
@@ -350,38 +373,17 @@ def _strike_parts(
     progress: Callable[[int, int], None],
 ) -> Card:
     """`dedup_substring` by lines or paragraphs."""
-    from pomona.data.duplicates.substring_cut import CutRows, StruckSpans, Tally
-
     files = {"out": out, "spans": f"{out}.spans.parquet"}
     with (
         results_of([texts.records], files, dry_run=dry_run) as results,
         tempfile.TemporaryDirectory(prefix="pomona-") as folder,
     ):
-        keep, drop = asked["keep"], asked["empty"] == "drop"
-        found = RepeatedParts(
-            texts, asked["unit"], asked["min_length"], keep, Path(folder) / "spans"
-        )
+        unit, least, keep = asked["unit"], asked["min_length"], asked["keep"]
+        found = RepeatedParts(texts, unit, least, keep, Path(folder) / "spans")
         found.find(memory, progress)
-        tally = Tally()
-        cut = SmallBatches.of(CutRows(texts, found, drop, tally))
-        if dry_run:
-            for _ in cut.batches():
-                pass
-        else:
-            results.write("spans", SmallBatches.of(StruckSpans(found, texts, _REASONS[keep])))
-            results.write("out", cut)
-        details = asdict(tally) | {"units": found.count, "memory": memory, "passes": found.passes}
-        card = Card(
-            operation="dedup_substring",
-            parameters=asked,
-            inputs=texts.inputs,
-            rows_in=texts.rows,
-            rows_out=tally.rows,
-            removed={"nothing left": tally.rows_emptied} if drop else {},
-            details=details,
-            left_out=texts.records.rejected,
-        )
-        return card if dry_run else results.publish(card)
+        tally = _struck(results, texts, found, asked, dry_run)
+        details = {"units": found.count, "memory": memory, "passes": found.passes}
+        return _published(results, texts, asked, tally, details, dry_run)
 
 
 def _check(unit: str, min_length: int, tokenizer: object, keep: str, empty: str) -> None:
