@@ -178,6 +178,10 @@ def test_answers_are_begun_with_what_is_forced(client: openai.OpenAI, house: Hou
                 )
                 last = list(made)[-1] if one else made
                 assert last.model_dump()["pomona"]["markers"] == [told]
+    newer = {"model": "ours", "input": "Save", "temperature": 0, "max_output_tokens": 16, **body}
+    said = house.client.post("/v1/responses", json=newer).json()
+    assert said["output"][0]["content"][0]["text"] == "Enregistrer"
+    assert said["pomona"]["markers"] == [told]
     chosen = house.chat(**ask(markers={}, markers_forced=True)).json()
     assert chosen["pomona"]["markers"] == [{"given": {}, "inferred": inferred("Save")}]
 
