@@ -90,9 +90,9 @@ def timed() -> list[float]:
         plain = getattr(HeldRow, name)
 
         def work(row: Any, given: Any, plain: Any = plain, count: int = name == "take") -> Any:
-            started = time.perf_counter()
+            started = time.thread_time()
             found = plain(row, given)
-            spent[0] += time.perf_counter() - started
+            spent[0] += time.thread_time() - started
             spent[1] += count
             return found
 

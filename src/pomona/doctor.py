@@ -20,6 +20,7 @@ from pomona.pages import size
 _EXTRAS = {
     "torch": ("torch", "transformers", "tokenizers", "accelerate"),
     "gguf": ("torch", "transformers", "accelerate", "gguf", "xllamacpp"),
+    "constrained": ("llguidance", "jsonschema"),
     "serve": ("starlette", "uvicorn", "httpx"),
     "ray": ("ray",),
     "zstd": ("zstandard",),

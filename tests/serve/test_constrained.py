@@ -126,7 +126,7 @@ for _ in range(70):
 @pytest.mark.parametrize(
     ("schema", "says"),
     [
-        ({"properties": {"a": {"items": {"uniqueItems": True}}}}, 'schema.properties.a.items: "uniqueItems" is'),
+        ({"properties": {"b": {"uniqueItems": False}, "a": {"items": {"uniqueItems": True}}}}, 'schema.properties.a.items: "uniqueItems" is'),
         ({"anyOf": [{}, {"type": "string", "format": "zip"}]}, "schema.anyOf[1]: Unknown format: zip"),
         ({"oneOf": [{}, {}]}, 'schema: "oneOf" can be held to only where'),
         ({"$ref": "#/$defs/no"}, "schema: Pointer '/$defs/no' does not exist"),

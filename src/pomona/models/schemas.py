@@ -151,6 +151,8 @@ def _adapted(schema: Any, root: Mapping[str, Any], close: bool) -> Any:
         return schema
     adapted: dict[str, Any] = {}
     for name, inner in schema.items():
+        if name == "uniqueItems" and inner is False:  # as if it were not there
+            continue
         if name in _NAMED and isinstance(inner, Mapping):
             inner = {key: _adapted(one, root, close) for key, one in inner.items()}
         elif name in _SEVERAL and isinstance(inner, list):
