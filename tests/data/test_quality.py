@@ -133,5 +133,8 @@ def test_scores_of_quality_are_columns_to_filter_by(tmp_path: Path) -> None:
     assert card.details["columns"]["gopher"] == {"false": 1, "true": 2, "null": 0}
     assert card.details["columns"]["gopher_reason"] == {"top_2_gram": 1, "null": 2}
     assert card.details["columns"]["gopher_words"]["null"] == 0
+    assert "lang_may_lack" not in card.signature and "lang:lang|" in card.signature
+    with pytest.raises(PomonaError, match='there is no column "tongue"'):
+        score(rows, tmp_path / "o.parquet", scores=["gopher"], models=(), lang="tongue")
     with pytest.raises(PomonaError, match='there is a column "gopher" already'):
         score(out, tmp_path / "again.parquet", scores=["gopher"], models=())

@@ -361,6 +361,8 @@ def score(
     options |= {"length_bins": length_bins, "dtype": dtype, "seed": seed}
     records, source = opened(inputs)
     chosen = choose(scores, tuple(models))
+    if chosen.of_quality and lang != "lang":
+        records.require(lang)
     ruled = bool(chosen.of_quality) and lang in records.column_names
     claimed = lang if ruled or "language" in scores else None
     optional = "language" not in scores
@@ -397,7 +399,7 @@ def _card(
     parameters = {
         key: value
         for key, value in job.plan().items()
-        if key not in ("rows", "chunks", "sha256", "version")
+        if key not in ("rows", "chunks", "sha256", "version", "lang_may_lack")
     }
     if job.layout.completion is not None:
         parameters["column"] = None
