@@ -1,5 +1,5 @@
-"""Tables in and out: Parquet, JSONL, CSV and Hugging Face dataset folders, local or s3://, lazily,
-with bad rows named.
+"""Tables in and out: Parquet, JSON, CSV, text and Hugging Face dataset folders, local or s3://,
+lazily, with bad rows named; and what of a row is its text.
 """
 
 from __future__ import annotations

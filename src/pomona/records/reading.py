@@ -80,9 +80,11 @@ def read(
 
     `source` is a path, a glob, a list of them, "ui" (the embedded table; a file of that name goes
     before it), a folder (a Hugging Face dataset or shards of one format; of several splits
-    `train`), an `s3://` address of any of these, or a table. JSONL takes its columns and types from
-    the first 10,000 rows, CSV columns are strings; `columns` names the ones to read, and as a
-    `pyarrow.Schema` also sets their types. A key that a JSONL row does not have is null.
+    `train`; folders `KEY=VALUE` in it are columns), an `s3://` address of any of these, or a table.
+    JSON takes its columns and types from the first 10,000 rows and the first of every file, columns
+    of CSV and TSV are strings, and text has the column `text`; `columns` names the ones to read,
+    and as a `pyarrow.Schema` also sets their types. A column that a row or a file does not have is
+    null, and types are widened to those of all files, which `notes_of` tells.
     A malformed JSONL or CSV row stops the reading when it is met. With `on_error="drop"` or
     "reject" the source is read through once, at this call; such rows are left out and counted, and
     with "reject" go to the JSONL file `rejects` (file, line, reason, text, and base64 of bytes that
