@@ -224,11 +224,13 @@ def _filled(
     else:
         texts, prompts = column(parts[0]) or [], column(parts[1])
     for index, text in enumerate(texts):
-        if not text.strip():
-            what = "the text" if layout.completion is None else "the completion"
-            what = "the assistant's last message" if layout.of_chats else what
+        alone = layout.of_chats and prompts is not None and not prompts[index]
+        if alone or not text.strip():
+            what = "the text is" if layout.completion is None else "the completion is"
+            what = "the assistant's last message is" if layout.of_chats else what
+            what = "what is said before the assistant's last message is" if alone else what
             raise PomonaError(
-                f"{what} is empty",
+                f"{what} empty",
                 where=f"{source}, row {first + index}",
                 remedy='fill the value or drop the row (on-error "drop")',
             )
