@@ -99,7 +99,8 @@ def read_side(
     }
     given = [each for each in wanted.values() if each is not None]
     asked = [each for name in wanted if (each := getattr(columns, name)) in given]
-    if not answered and records.schema.field(column).type == pa.string():
+    records.require(column, *asked, *numbers)
+    if not answered and pa.types.is_string(records.schema.field(column).type):
         records = records.complete(*asked, *numbers, texts=[column])
     table = records.select(*dict.fromkeys([column, *given, *numbers])).to_table()
     if table.num_rows == 0:
