@@ -520,6 +520,21 @@ def labelled(folder: Path) -> None:
     annotate(folder / "t.csv", folder / "o.csv", folder / "d.yml", human="said")
 
 
+SECOND = b"""merge_method: slerp
+base_model: first
+models: [{model: first}, {model: c}]
+parameters: {t: 0.5}
+key_map: {c: {"*.gamma": "*.weight", "re:^h[.]([0-9]+)": "layers.1", a.: b.}}
+"""
+EXPERTS = b"""base_model: {model: {path: a}, lora: b}
+gate_mode: hidden
+experts_per_token: 1
+dtype: bfloat16
+experts:
+- {source_model: a+b, positive_prompts: [one, two], negative_prompts: ["no"], residual_scale: 0.5}
+- {source_model: c, positive_prompts: [three], noise_scale: 1.0e-3}
+shared_experts: [{source_model: d, positive_prompts: [four]}]
+"""
 TARGETS = b"""training: {rows: t.csv, where: {said: [question, order, other]}}
 by: [said, length, distance]
 lengths: [5, 9]
@@ -600,9 +615,12 @@ def readers() -> dict[str, Reader]:
     from pomona.documents import parse_json
     from pomona.markers import Taxonomy, Trained, read_trained
     from pomona.merge import plan_merge
+    from pomona.merge.merging import in_order
+    from pomona.merge.moe.configuration import read_configuration
     from pomona.merge.preparing.adapter_files import read_adapter
     from pomona.merge.preparing.adapters import adapted
     from pomona.merge.preparing.tokenizer import extended, read_tokenizer, union
+    from pomona.merge.reading.reader import MergekitDocument
     from pomona.merge.reading.sections import read_recipe
     from pomona.models import load, read_config
     from pomona.models.checkpoint import INDEX, check, tensor_places
@@ -669,6 +687,11 @@ def readers() -> dict[str, Reader]:
     return {
         "json": Reader({"x": dump([CONFIG, TOKENIZER])}, lambda f: parse_json((f / "x").read_bytes(), "x", top=None)),
         "merge recipe": Reader({"r.yml": MERGEKIT.encode()}, lambda f: read_recipe(f / "r.yml")),
+        "merge recipes": Reader(
+            {"r.yml": b"name: first\n" + MERGEKIT.encode() + b"---\n" + SECOND},
+            lambda f: in_order(MergekitDocument.all_of(f / "r.yml")),
+        ),
+        "mixture": Reader({"r.yml": EXPERTS}, lambda f: read_configuration(f / "r.yml")),
         "sliced recipe": Reader({"r.yml": SLICED.encode()}, lambda f: read_recipe(f / "r.yml")),
         "run recipe": Reader({"r.yml": run.read_bytes()}, lambda f: load_recipe(f / "r.yml")),
         "header": Reader({"model.safetensors": model["model.safetensors"]}, tensor_places),

@@ -178,6 +178,11 @@ seed: -1
             'line 3: key_map.a.x.: "y.*" has a "*", and the prefix "x." has none',
         ),
         (
+            "merge_method: linear\nmodels: [{model: a}]\nkey_map: {a: {'re:[[a]': b}}\n",
+            'line 3: key_map.a.re:[[a]: "[[a]" is no regular expression: Possible nested set at '
+            "position 1",
+        ),
+        (
             "merge_method: linear\nmodels: [{model: a}]\nkey_map: {a: {x.: 3}}\n",
             "line 3: key_map.a.x.: expected text, found 3",
         ),

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import translate
@@ -172,7 +173,19 @@ Settings = Mapping[str, Setting]
 
 @cache
 def _pattern(text: str) -> re.Pattern[str]:
-    return re.compile(text[3:]) if text.startswith("re:") else re.compile(translate(text))
+    return _regular(text[3:]) if text.startswith("re:") else re.compile(translate(text))
+
+
+def _regular(text: str) -> re.Pattern[str]:
+    """A user's regular expression. Raises re.error also for one that Python warns of, since it
+    will mean something else some day.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        try:
+            return re.compile(text)
+        except FutureWarning as warning:
+            raise re.error(str(warning)) from None
 
 
 def matches(rule: str | None, name: str) -> bool:
@@ -325,7 +338,7 @@ def pattern_of(key: str, value: str) -> RenamingPattern | None:
 
 def _compiled(text: str, replacement: str) -> re.Pattern[str]:
     try:
-        found = re.compile(text)
+        found = _regular(text)
     except (re.error, RecursionError, OverflowError) as error:
         raise ValueError(f'"{text}" is no regular expression: {error}') from None
     try:
