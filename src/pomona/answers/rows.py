@@ -147,7 +147,7 @@ def compared(
         given = {"name": "exact_match", "extract": how}
     metric = metric_of(given, reads="text")
     how = getattr(metric, "extract", None) or how
-    match = getattr(metric, "match", "last")
+    match: Any = getattr(metric, "match", "last")
     return metric, None if how is None else extractor(how, match)
 
 

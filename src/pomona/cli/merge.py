@@ -26,7 +26,9 @@ def _show_merge(show: Out, result: MergeResult, _: Mapping[str, Any]) -> None:
         show.json(result.document())
         return
     if result.values and not result.written:
-        show.table(result.values, caption="what the recipe's parameters are, layer by layer")
+        show.table(
+            [*map(dict, result.values)], caption="what the recipe's parameters are, layer by layer"
+        )
     methods = ", ".join(f"{count:,} {method}" for method, count in result.methods.items())
     show.line(f"{result.parameters:,} parameters in {result.tensors:,} tensors: {methods}")
     free = "" if result.written else f", {size(result.free)} free"

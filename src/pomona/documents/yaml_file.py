@@ -122,7 +122,7 @@ def compose_all(text: str, path: str | Path, *, loader: Any = _Loader) -> list[N
     Raises as `compose` does.
     """
     with _refused(text, path, aliases=True):
-        roots = list(yaml.compose_all(text, Loader=loader))
+        roots: list[Node] = list(yaml.compose_all(text, Loader=loader))
     null = _SCALARS["null"]
     full = [root for root in roots if not (isinstance(root, ScalarNode) and null.match(root.value))]
     return full or roots[:1]

@@ -16,7 +16,8 @@ _NOISE = 1e-6  # singular values below this part of the largest are rounding
 
 
 def truncated(
-    change: NDArray[np.float32], choose: Callable[[NDArray[np.float64]], int]
+    change: NDArray[np.float32] | NDArray[np.float64],
+    choose: Callable[[NDArray[np.float64]], int],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
     """A (rank × inputs), B (outputs × rank) and the relative error of B·A for `change` (outputs ×
     inputs).
