@@ -91,10 +91,10 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (folder / "step.py").write_text("def work():\n    from pomona.part import value\n")
     (folder / "part.py").write_text("value = 1\n")
     monkeypatch.setattr(code, "ROOT", tmp_path)
-    for cached in (code.code_key, code._file, code._tree, code._imports, code._face):
+    for cached in (code.code_key, code._file, code._imports, code._face):
         cached.cache_clear()
     yield folder
-    for cached in (code.code_key, code._file, code._tree, code._imports, code._face):
+    for cached in (code.code_key, code._file, code._imports, code._face):
         cached.cache_clear()
 
 

@@ -140,7 +140,7 @@ def test_a_changed_lever_is_done_again(users: Path) -> None:
     (users.parent / f"{name}.py").write_text(LEVER + "\nX = 1\n", encoding="utf-8")
     from pomona.recipe import code
 
-    for cached in (code.code_key, code._tree, code._imports):
+    for cached in (code.code_key, code._imports):
         cached.cache_clear()
     changed = {step.key for step in dry_run(users).steps} - before
     assert len(changed) == 2  # what it does, and the answers to that

@@ -65,7 +65,6 @@ def _is_module(name: str) -> bool:
     return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
 
 
-@cache
 def _tree(module: str) -> ast.Module:
     return ast.parse(_file(module).read_bytes())
 
@@ -92,11 +91,13 @@ def _ours(name: str) -> bool:
 
 def _running(tree: ast.AST) -> Iterator[ast.AST]:
     """All nodes but those that only type checkers see."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
-            continue
-        yield node
-        yield from _running(node)
+    waiting = [tree]
+    while waiting:
+        for node in ast.iter_child_nodes(waiting.pop()):
+            if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+                continue
+            waiting.append(node)
+            yield node
 
 
 def _named(package: str, name: str, alias: str, nodes: list[ast.AST]) -> list[str]:

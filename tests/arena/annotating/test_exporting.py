@@ -60,7 +60,8 @@ def test_votes_are_those_that_arena_fit_reads(voted: str, tmp_path: Path, form: 
     ]
     assert len(won) == 8 and all(text.startswith("An answer") for text in won)
     assert {*map(float, table["propensity"].to_pylist())} == {0.5}
-    assert {*table["winner"].to_pylist()} == {"model_a", "model_b", "tie (bothbad)"}  # both sides
+    # Sides are drawn: that all of eight are one now and then is chance.
+    assert {*table["winner"].to_pylist()} - {"model_a", "model_b"} == {"tie (bothbad)"}
 
 
 def test_edits_feed_training_and_feedback(voted: str, tmp_path: Path) -> None:
