@@ -349,14 +349,14 @@ def test_what_is_compared_is_what_the_vote_extracts(tmp_path: Path, fake: Any) -
     out, asked = tmp_path / "out.jsonl", {"model": model, "strategy": "sample3-vote-number"}
     card = answer_all(table, out, reference="truth", metric="exact_match", **asked)
     assert card.details["pools"][0]["greedy"] == 50 and "extract:" in card.signature
-    assert [row["extracted"] for row in rows(out)] == ["1200", "1200"]
+    assert [row["answer_extracted"] for row in rows(out)] == ["1200", "1200"]
     # Options as they stand in recipes; of other strategies too.
     metric = '{"name": "exact_match", "extract": "regex:is (.*)[.]"}'
     asked = {"model": model, "strategy": "greedy", "reference": "truth", "metric": metric}
     answer_all(table, out, **asked)
-    assert [row["extracted"] for row in rows(out)] == ["1,200", "1,200"]
+    assert [row["answer_extracted"] for row in rows(out)] == ["1,200", "1,200"]
     answer_all(table, out, model=model, strategy="greedy")
-    assert [row["extracted"] for row in rows(out)] == [None, None]
+    assert [row["answer_extracted"] for row in rows(out)] == [None, None]
     with pytest.raises(PomonaError, match=r"--metric: is not JSON: .* — write {.name"):
         answer_all(table, out, **{**asked, "metric": "{name"})
 
@@ -371,5 +371,5 @@ def test_calls_and_notes_are_written(tmp_path: Path, fake: Any) -> None:
 
     answer_all(TABLE.slice(0, 1), tmp_path / "out.jsonl", model=Calling(), strategy="hedged3-mbr")
     row = rows(tmp_path / "out.jsonl")[0]
-    assert json.loads(row["tool_calls"]) == [call]
-    assert set(json.loads(row["notes"])) == {"selection", "pool"}
+    assert json.loads(row["answer_tool_calls"]) == [call]
+    assert set(json.loads(row["answer_notes"])) == {"selection", "pool"}

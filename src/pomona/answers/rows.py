@@ -26,9 +26,9 @@ COLUMNS = pa.schema(
         ("flops", pa.float64()),
         ("money", pa.float64()),
         ("error", pa.string()),
-        ("extracted", pa.string()),  # what an extractor finds in the answer
-        ("tool_calls", pa.string()),  # as JSON
-        ("notes", pa.string()),  # of the selection, the pool and each context, as JSON
+        ("answer_extracted", pa.string()),  # what an extractor finds in the answer
+        ("answer_tool_calls", pa.string()),  # as JSON
+        ("answer_notes", pa.string()),  # of the selection, the pool and each context, as JSON
     ]
 )
 _METRIC = """write {"name": "exact_match", "extract": "number"}"""
@@ -127,9 +127,9 @@ def cells(
         "tokens": spent.prompt_tokens + spent.completion_tokens,
         "flops": spent.flops,
         "money": spent.money,
-        "extracted": None if extract is None else extract(result.text),
-        "tool_calls": _json(calls) if calls else None,
-        "notes": _json(notes),
+        "answer_extracted": None if extract is None else extract(result.text),
+        "answer_tool_calls": _json(calls) if calls else None,
+        "answer_notes": _json(notes),
         **{name: _json(result.notes.get(name)) for name in own},
     }
 

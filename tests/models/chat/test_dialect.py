@@ -86,6 +86,7 @@ def test_a_server_that_draws_one_answer_is_asked_singly(fake: Any) -> None:
     [
         (NO_TEMPERATURE, {"temperature": 0.2}),  # the caller's own is never left out
         ({"status": 400, "message": "max_tokens is too large: 9. It is 8 at most."}, {}),
+        ({"status": 400, "message": "temperature: 3 is an unexpected value, above 2"}, {}),
         ({"status": 404, "message": "unknown model temperature"}, {}),
         ({"status": 400, "message": "unknown model seed-1"}, {}),
         ({"status": 400, "message": "Unsupported parameter: 'messages'"}, {}),

@@ -27,8 +27,8 @@ _SPARED = {
     "n": "answers are asked one by one",
 }
 _REFUSES = re.compile(
-    r"\b(unsupported|not supported|does(n't| not) support|unrecogni[sz]ed|unknown|unexpected"
-    r"|not permitted|not allowed|deprecated)\b",
+    r"\b(unsupported|not supported|does(n't| not) support|unrecogni[sz]ed|not permitted"
+    r"|(unknown|unexpected) (keyword|field|parameter|argument|name|key)|was unexpected)\b",
     re.IGNORECASE,
 )
 
