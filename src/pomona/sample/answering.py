@@ -404,9 +404,9 @@ def answer_all(
     had an answer.
 
     The rows are written with `answer`, `chosen`, `candidates`, `scores`, cost and `error` added,
-    `answer_extracted` (what of the answer is compared, where that is a part of it), `answer_tool_calls`
-    and `answer_notes` (what passages, tools and the choice did), both as JSON. The options, and what is
-    raised, as `pomona.answers.answer_rows`.
+    `answer_extracted` (what of the answer is compared, where that is a part of it),
+    `answer_tool_calls` and `answer_notes` (what passages, tools and the choice did), both as JSON.
+    The options, and what is raised, as `pomona.answers.answer_rows`.
 
     Args:
         out: File of the rows with their answers; the card is written beside it.
