@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from pomona.errors import PomonaError
+from pomona.serve import serve
 from pomona.serve.access import AccessLog
 from pomona.serve.settings import ServeSettings
 
@@ -111,5 +112,33 @@ def test_a_file_of_something_else_stays(tmp_path: Path) -> None:
     with pytest.raises(PomonaError, match=r"thesis.txt: is no access log of Pomona — name another"):
         AccessLog(thesis)
     assert thesis.read_text() == "My thesis"
-    with pytest.raises(PomonaError, match=r"cannot be written: .* — name a file in a folder"):
+    with pytest.raises(PomonaError, match="is no file — name a file, or - for stderr"):
         AccessLog(tmp_path)
+    with pytest.raises(PomonaError, match=r"cannot be written: .* — name a file in a folder"):
+        AccessLog(tmp_path / "none/access.jsonl")
+
+
+@pytest.mark.parametrize("other", ["store", "feedback", "api_key_file"])
+def test_the_log_is_no_other_file_of_the_server(tmp_path: Path, other: str) -> None:
+    file = tmp_path / "one.file"
+    file.write_text(KEYS[0])
+    with pytest.raises(PomonaError, match="write the access log to another path"):
+        serve(model=["ui-xs"], port=0, access_log=file, **{other: file})
+    assert file.read_text() == KEYS[0]
+
+
+def test_a_full_disk_is_told_once_and_stops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full")
+    log = AccessLog(tmp_path / "access.jsonl")
+    handler: Any = log._handler
+    handler.stream.close()
+    handler.stream = open("/dev/full", "w")  # noqa: SIM115, PTH123 (the handler closes it)
+    for _ in range(3):
+        log.add({"status": 200})
+    log.close()
+    assert [record.getMessage() for record in caplog.records] == [
+        "the access log cannot be written: [Errno 28] No space left on device"
+    ]

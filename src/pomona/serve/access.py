@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from logging.handlers import QueueHandler, QueueListener, WatchedFileHandler
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 from pomona.errors import PomonaError
 
+_log = logging.getLogger("pomona.serve")
 _FIRST = '{"time":'
 
 
@@ -29,10 +31,10 @@ class AccessLog:
     """
 
     def __init__(self, path: str | Path) -> None:
+        check_log(path)
         handler: logging.Handler = logging.StreamHandler(sys.stderr)
         if str(path) != "-":
-            _check(Path(path))
-            handler = WatchedFileHandler(path, encoding="utf-8")
+            handler = _File(path, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(message)s"))
         waiting: SimpleQueue[Any] = SimpleQueue()
         self._writer = QueueListener(waiting, handler)
@@ -49,10 +51,29 @@ class AccessLog:
     def close(self) -> None:
         """Write what is waiting, and end."""
         self._writer.stop()
-        self._handler.close()
+        with suppress(OSError):  # of a full disk, which was told
+            self._handler.close()
 
 
-def _check(path: Path) -> None:
+class _File(WatchedFileHandler):
+    """The server goes on where a disk is full: what could not be written is told once."""
+
+    _told = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """See `logging.Handler`."""
+        if not self._told:
+            _log.error("the access log cannot be written: %s", sys.exc_info()[1])
+        self._told = True
+
+
+def check_log(path: str | Path) -> None:
+    """Raise PomonaError when the file cannot be written, or is something else; "-" is stderr."""
+    if str(path) == "-":
+        return
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        raise PomonaError("is no file", where=path, remedy="name a file, or - for stderr")
     try:
         with path.open("a+", encoding="utf-8", errors="replace") as file:
             file.seek(0)

@@ -106,10 +106,18 @@ def serve(
     """
     needed = ("starlette", "uvicorn", "httpx", "prometheus_client")
     require(*needed, extra="serve", for_what="to serve models")
+    from pomona.files import check_outputs
+    from pomona.serve.access import check_log
     from pomona.serve.app import open_markers, open_models, run
     from pomona.serve.settings import ServeSettings, check_host, parse_size, read_keys
     from pomona.web import listening
 
+    log = None if access_log in (None, "-") else access_log
+    kept = () if memory is None else memory.paths
+    check_outputs(
+        {"the access log": log, "the store": store, "the feedback": feedback},
+        [*kept, *([] if api_key_file is None else [api_key_file])],
+    )
     settings = ServeSettings(
         keys=() if api_key_file is None else read_keys(api_key_file),
         max_body=parse_size(max_body),
@@ -127,6 +135,8 @@ def serve(
         unknown_fields=unknown_fields,
     )
     check_host(host, settings)
+    if log is not None:
+        check_log(log)
     bound = listening(host, port)
     try:
         models = open_models(
