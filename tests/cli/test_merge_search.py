@@ -11,6 +11,7 @@ import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from pomona.cli import main
+from pomona.records import read
 
 ASSETS = Path(__file__).parents[2] / "src/pomona/assets"
 Capture = pytest.CaptureFixture[str]
@@ -24,6 +25,11 @@ SEARCH = """\
 search:
   {method: grid, trials: 3, records: rows.jsonl, valid: {where: {split: valid}}, test: {where: {split: test}}}
 """
+REASONS = [
+    "not valid JSON: expecting value, at column 1",
+    'column "completion" is null',
+    'column "completion" is empty',
+]
 
 
 @pytest.fixture
@@ -88,6 +94,36 @@ def test_a_dry_search_tells_what_it_would_cost(project: Path, capsys: Capture) -
     assert "scores 4 validation items; the best is tested on 4" in text
     assert "FLOPs a trial" in text
     assert sorted(project.rglob("*")) == before
+
+
+def test_bad_items_stop_a_search_or_are_left_out(project: Path, capsys: Capture) -> None:
+    path, good = Path("rows.jsonl"), Path("rows.jsonl").read_text()
+    bad = ['{"prompt": "p", "completion": null, "split": "test"}', "nope"]
+    bad.append('{"prompt": "p", "completion": " ", "split": "valid"}')
+    path.write_text(good + "\n".join(bad) + "\n")
+    search = ["merge", "search", "search.yaml", "best"]
+    assert main(search) == 2
+    told = capsys.readouterr().err
+    assert "rows.jsonl, line 10: not valid JSON" in told
+    reject = ["--on-error", "reject", "--rejects", "r.jsonl"]
+    before = sorted(project.rglob("*"))
+    assert main([*search, "--dry-run", *reject]) == 0
+    told = capsys.readouterr()
+    assert "scores 4 validation items; the best is tested on 4" in told.out
+    assert "left out of rows.jsonl: 3 rows" in told.err
+    assert sorted(project.rglob("*")) == before
+    assert main([*search, *reject]) == 0
+    assert read("r.jsonl").to_table()["reason"].to_pylist() == REASONS
+    trials = [(name, Path("best", name).read_bytes()) for name in ("search.json", "ledger.json")]
+    capsys.readouterr()
+    one_out = ["merge", "leave-one-out", "search.yaml", "s", "--set", "alpha=1"]
+    assert main([*one_out, "--on-error", "drop"]) == 0
+    assert "left out of rows.jsonl: 3 rows" in capsys.readouterr().err
+    assert main([*search, "--rejects", "best/r.jsonl", "--on-error", "reject"]) == 2
+    path.write_text(good)
+    assert main([*search, "--overwrite"]) == 0
+    told = json.loads(dict(trials)["search.json"])["values"]
+    assert json.loads(Path("best/search.json").read_text())["values"] == told
 
 
 def test_sweep_makes_a_folder_for_each_value(project: Path, capsys: Capture) -> None:

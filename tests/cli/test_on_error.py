@@ -84,6 +84,16 @@ def targets() -> None:
     Path("t.yaml").write_text("training: {rows: in.jsonl}\nrows: 5\n")
 
 
+def synthesis() -> None:
+    many = [{"id": str(i), "lang": "de", "text": f"text {i}"} for i in range(4)]
+    rows("in.jsonl", *many, bad=many[0] | {"id": None})
+    rows("b.jsonl", {"text": "no copy of these"}, {"text": "nor of these words"})
+    Path("s.yaml").write_text(
+        "data: {rows: in.jsonl, id: id}\ntest: [{rows: b.jsonl}]\n"
+        "teachers: {up: {program: [tr, a-z, A-Z]}}\n"
+    )
+
+
 CASES: dict[str, tuple[Callable[[], None], int, int]] = {
     "arena fit in.jsonl": (votes, 2, 0),
     "arena audit in.jsonl": (votes, 2, 0),
@@ -96,6 +106,7 @@ CASES: dict[str, tuple[Callable[[], None], int, int]] = {
     "data mix mix.yaml --out o.parquet": (mixed, 2, 0),
     "scale fit in.jsonl": (runs, 1, 0),
     "synth targets t.yaml --out o": (targets, 1, 0),
+    "synth run s.yaml --out o": (synthesis, 2, 1),
 }
 
 

@@ -380,6 +380,24 @@ def test_rejects_are_not_written_over_another_output(
     refused(Outputs("data dedup", "", ""), line, capsys)
 
 
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        ("synth run", "synth.yaml --out o"),
+        ("synth targets", "targets.yaml --out o"),
+        ("merge search", "search.yaml o"),
+        ("data audit sample", "in.jsonl --out o"),
+        ("sample index", "in.jsonl --out o"),
+    ],
+)
+def test_rejects_are_not_written_into_a_folder_of_the_result(
+    command: str, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused(
+        Outputs(command, "", ""), f"{line} --on-error reject --rejects o/rejects.parquet", capsys
+    )
+
+
 def test_folders_of_one_kind_do_not_replace_another(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["merge", "merge.yaml", "o"]) == 0
     capsys.readouterr()

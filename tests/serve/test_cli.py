@@ -104,6 +104,27 @@ def test_tools_of_mcp_servers_are_started_once_and_end_with_the_program(
         os.kill(pid, 0)
 
 
+def test_bad_rows_of_the_memory_stop_it_or_are_left_out(
+    upstream: Upstream, tmp_path: Path, forked: Path
+) -> None:
+    table, rejects = tmp_path / "rows.jsonl", tmp_path / "r.jsonl"
+    good = '{"source": "Save", "answer": "Sichern"}'
+    table.write_text(f'{good}\nnope\n{{"source": "Open", "answer": null}}\n')
+    options = ["--memory-table", str(table)]
+    with program(forked, upstream, *options) as (process, _):
+        assert process.wait(20) == 2 and process.stderr
+        assert "rows.jsonl, line 2: not valid JSON" in process.stderr.read()
+    options += ["--on-error", "reject", "--rejects", str(rejects)]
+    with program(forked, upstream, *options) as (process, url):
+        _until_up(url)
+        assert process.stderr
+        assert "rows.jsonl: 2 rows, malformed" in process.stderr.readline()
+        assert len(rejects.read_text().splitlines()) == 2
+        process.send_signal(signal.SIGINT)
+        process.wait(10)
+        assert process.stderr.read() == ""
+
+
 def _until_up(url: str) -> None:
     for _ in range(400):
         try:

@@ -34,6 +34,8 @@ Engine = Annotated[
 Count = Annotated[int | None, Parameter(validator=Number(gte=1))]
 Seed = Annotated[int | None, Parameter(validator=Number(gte=0))]
 
+_POLICY = ("on_error", "rejects")  # options of commands, whatever function is called
+
 # What a name means on every command line, whatever more its parameter takes in Python.
 COMMON: dict[str, Any] = {
     "inputs": Inputs,
@@ -165,10 +167,12 @@ class Command:
         result.
         """
         function, doing, given = imported(self.home), self.doing, self._named(arguments, options)
+        dry_run = bool(given.get("dry_run"))
         for flag, (home, _) in self.options.instead.items():
             if given.pop(flag, False):
                 function, doing = imported(home), None
                 takes = inspect.signature(function).parameters
+                takes = {*takes, *_POLICY}
                 given = {name: value for name, value in given.items() if name in takes}
         opened = self.options.opened
         for option, home in self.options.chosen.items():
@@ -183,16 +187,16 @@ class Command:
             if given.get(name) is None and name in inspect.signature(function).parameters:
                 raise error
         with ExitStack() as stack:
+            told = None
             if "*" in self.options.tables:
-                stack.enter_context(_opening(given))
+                told = stack.enter_context(_opening(given, dry_run))
             _open(given, opened)
             for name, made in self.options.made.items():
                 if (value := made.take(given, stack)) is not None:
                     given[name] = value
-            if doing is None:
-                return self.show(Out(format), function(**given), given)
-            with doing() if callable(doing) else working(doing.format_map(given)) as progress:
-                result = function(**given, progress=progress)
+            result = _done(function, doing, given)
+            if told is not None and hasattr(result, "wait"):
+                told()  # a server's end is long after
             return self.show(Out(format), result, given)
 
     def _named(self, arguments: Sequence[Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -209,12 +213,20 @@ class Command:
         }
 
 
+def _done(function: Callable[..., Any], doing: str | Bar | None, given: Mapping[str, Any]) -> Any:
+    """What a function gives, called while a bar says what is done where it takes one."""
+    if doing is None:
+        return function(**given)
+    with doing() if callable(doing) else working(doing.format_map(given)) as progress:
+        return function(**given, progress=progress)
+
+
 def _refuse_options(
     given: Mapping[str, Any], takes: Mapping[str, Any], chosen: Mapping[str, str]
 ) -> None:
     """Raise PomonaError for an option that the function has not which the others choose."""
     for name in given:
-        if name not in takes and name not in ("on_error", "rejects"):
+        if name not in takes and name not in _POLICY:
             marks = " or ".join(f"--{option}" for option in chosen)
             without = "with" if any(given.get(option) for option in chosen) else "without"
             message, remedy = f"means nothing {without} {marks}", "leave it out"
@@ -260,13 +272,13 @@ def _open(given: dict[str, Any], opened: Mapping[str, str]) -> None:
 
 
 @contextmanager
-def _opening(given: dict[str, Any]) -> Iterator[None]:
+def _opening(given: dict[str, Any], dry_run: bool) -> Iterator[Callable[[], None]]:
     """A block in which tables are opened as the options for malformed rows say, which are taken out
-    of `given`; what was left out is told at its end.
+    of `given`; what was left out is told at its end, or when what it yields is called.
     """
     policy, rejects = given.pop("on_error", "stop"), given.pop("rejects", None)
     if policy == "stop" and rejects is None:
-        yield
+        yield lambda: None
         return
     from pomona.records import malformed_rows
 
@@ -276,25 +288,32 @@ def _opening(given: dict[str, Any]) -> Iterator[None]:
 
     if rejects is not None:
         _refuse_output(Path(rejects), given)
-    if given.get("dry_run") and policy == "reject" and rejects is not None:
+    if dry_run and policy == "reject" and rejects is not None:
         policy, rejects = "drop", None
-    names = {str(value): name for name, value in given.items()}
+    names, told = {str(value): name for name, value in given.items()}, dict[str, int]()
+
+    def tell_left_out() -> None:
+        for where, rows in opened.left_out.items():
+            if rows and told.get(where) != rows:
+                tell(f"left out of {where}: {rows:,} rows, malformed or without a value")
+                told[where] = rows
+
     with malformed_rows("reject" if policy == "reject" else "drop", rejects, names) as opened:
-        yield
-    for where, rows in opened.left_out.items():
-        if rows:
-            tell(f"left out of {where}: {rows:,} rows, malformed or without a value")
+        yield tell_left_out
+    tell_left_out()
 
 
 def _refuse_output(rejects: Path, given: Mapping[str, Any]) -> None:
     """Raise PomonaError when rejects would be written to another output: here, since they are
     written as soon as the tables are read.
     """
-    outputs = {f"--{name}": given.get(name) for name in ("out", "pairs", "store", "work", "index")}
-    folders = [name for name in ("--work", "--index") if outputs[name] is not None]
+    out = given.get("out", given.get("folder"))
+    outputs = {"--out": out}
+    outputs |= {f"--{name}": given.get(name) for name in ("pairs", "store", "work", "index")}
+    # --out may be a folder; in a file nothing lies.
+    folders = [name for name in ("--out", "--work", "--index") if outputs[name] is not None]
     check_outputs({**outputs, "--rejects": rejects}, folders=folders)
-    out = os.path.realpath(str(given.get("out")))
-    if os.path.realpath(rejects).startswith(f"{out}."):
+    if os.path.realpath(rejects).startswith(f"{os.path.realpath(str(out))}."):
         remedy = "write --rejects to another path"
         raise PomonaError("has a name of what goes with --out", where=rejects, remedy=remedy)
 
@@ -329,7 +348,7 @@ def _parameters(function: Callable[..., Any], options: Options) -> list[inspect.
     parameters = list(_options(function, options))
     if set(options.tables) & {"*", *inspect.signature(function).parameters}:
         reading, own = imported("pomona.records:read"), inspect.signature(function).parameters
-        names = [name for name in ("on_error", "rejects") if name not in own]
+        names = [name for name in _POLICY if name not in own]
         parameters += _options(reading, options, names, "Of malformed rows")
     for title, (home, names) in options.more.items():
         parameters += _options(imported(home), options, names.split(), title)

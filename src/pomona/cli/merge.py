@@ -273,6 +273,7 @@ app.command(
             positional=2,
             hidden="models",
             kinds={**_KINDS, "trials": Count},
+            tables="*",
             more=_ENGINE,
             instead={
                 "dry_run": (
@@ -285,16 +286,21 @@ app.command(
     ),
     name="search",
 )
-for _home, _show in (
-    ("pomona.merge.search:sweep", _show_sweep),
-    ("pomona.merge.search:leave_one_out", _show_left_out),
+for _home, _tables, _show in (
+    ("pomona.merge.search:sweep", "", _show_sweep),
+    ("pomona.merge.search:leave_one_out", "*", _show_left_out),
 ):
     app.command(
         Command(
             _home,
             "merging",
             Options(
-                positional=2, hidden="models", names={"values": "set"}, kinds=_KINDS, more=_ENGINE
+                positional=2,
+                hidden="models",
+                names={"values": "set"},
+                kinds=_KINDS,
+                more=_ENGINE,
+                tables=_tables,
             ),
             _show,
         )

@@ -193,6 +193,7 @@ serve = Command(
             "cors": list[str],
             "threads": int,
         },
+        tables="*",
         groups={_BEFORE: "lookup examples neighbours"},
         made={
             "contexts": Made(CONTEXTS, SEEN),

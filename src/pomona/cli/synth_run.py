@@ -133,6 +133,7 @@ RUN = Command(
     _answering,
     Options(
         kinds={"licences": list[str]},
+        tables="*",
         instead={
             "dry_run": (
                 "pomona.synth.pipeline:expected",

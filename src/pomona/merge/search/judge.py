@@ -21,7 +21,7 @@ from pomona.merge.plan import MergePlan
 from pomona.merge.search.problem import ItemSelection, MergeTask
 from pomona.merge.search.trials import Score
 from pomona.models import decode_flops, prefill_flops, scoring_flops
-from pomona.tasks import Items, Metric, items_from, limit, metric
+from pomona.tasks import Items, Metric, fields_of, items_from, limit, metric
 
 if TYPE_CHECKING:
     from pomona.models.torch import TorchModel
@@ -70,6 +70,10 @@ def read_items(task: MergeTask, part: ItemSelection, files: Sequence[str]) -> It
     from pomona import records
 
     rows = records.read(list(files))
+    needed = [*fields_of(task.prompt), *fields_of(task.completion), *filter(None, [task.group])]
+    there = [name for name in dict.fromkeys(needed) if name in rows.column_names]
+    answers = [name for name in there if task.completion == f"{{{name}}}"]
+    rows = rows.complete(*there, texts=answers)  # of all parts at once: each row is rejected once
     for column, value in part.where.items():
         rows.require(column)
         rows = rows.where(**{column: value})

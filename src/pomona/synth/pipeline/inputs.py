@@ -58,7 +58,8 @@ class Input:
         if data.source_lang not in records.column_names:
             _check_language(data.source_lang, records)
         columns = [data.text, *named, *(name for name in either if name in records.column_names)]
-        self._records = records.require(*named).select(*columns)
+        asked = [] if data.id is None else [data.id]  # other nulls are rejected with the reason
+        self._records = records.require(*named).complete(*asked).select(*columns)
 
     def _languages(self, records: Records) -> list[str]:
         """The languages that each row is answered in; none where a column says it."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pomona._version import __version__
@@ -27,7 +28,6 @@ from pomona.files import (
     sweep,
     write_into,
 )
-from pomona.records import read
 from pomona.synth.checks import NearDuplicates
 from pomona.synth.pipeline.asking import Asking
 from pomona.synth.pipeline.forecast import (
@@ -348,7 +348,8 @@ def _copies(rows: Path, recipe: SynthRecipe, tests: TestItems) -> Copies:
     """Looked for anew in what is written: a card does not vouch for what was meant to happen."""
     alike, seen = recipe.checks.near_duplicates, dict[str, NearDuplicates]()
     near = of_test = count = 0
-    for batch in read(rows).select("text", "lang", "answer", "rank").batches():
+    columns = ["text", "lang", "answer", "rank"]
+    for batch in pq.ParquetFile(rows).iter_batches(1024, columns=columns):
         first = [row for row in batch.to_pylist() if row["rank"] == 0]
         texts = [str(row["text"]) for row in first]
         count += len(first)
