@@ -72,7 +72,7 @@ def test_json_and_a_dry_run(recipe: Path, capsys: Capture) -> None:
         ),
         (
             ["merge", "recipe.yaml", "out", "--memory", "much"],
-            'error: memory: "much" is not a size — write a number of bytes, or "512MiB"',
+            'error: --memory: "much" is not a size — write a number of bytes, or "512MiB"',
         ),
         (
             ["merge", "recipe.yaml", "out", "--threads", "0"],

@@ -117,7 +117,7 @@ def test_bad_scores_are_named_by_file_and_row(tmp_path: Path) -> None:
     records.write(pa.table({"ppl": [1.0, 2.0]}), tmp_path / "0.parquet")
     records.write(pa.table({"ppl": [1.0, None, float("nan")]}), tmp_path / "1.parquet")
     _refused(
-        r'1.parquet, row 2: column "ppl" is null — fill it, or drop the row first',
+        r'1.parquet, row 2: column "ppl" is null — fill it, or leave such rows out',
         str(tmp_path / "?.parquet"),
         tmp_path,
     )
@@ -125,7 +125,7 @@ def test_bad_scores_are_named_by_file_and_row(tmp_path: Path) -> None:
     _refused(
         (
             r'the table, row 2: column "ppl" is nan, not a finite number — score the row again, '
-            r"or drop it first"
+            r"or leave such rows out"
         ),
         nan,
         tmp_path,

@@ -214,8 +214,8 @@ def test_chat(folder: Path) -> None:
     with pytest.raises(
         PomonaError,
         match=(
-            r"chat=True needs a chat template, and the tokenizer has none — load it with "
-            r"chat=False"
+            r"a chat needs a chat template, and the tokenizer has none — ask it without --chat, or "
+            r"in Python with chat=False"
         ),
     ):
         load(str(folder), chat=True)

@@ -46,7 +46,7 @@ def test_malformed_json_lines_stop_or_are_set_aside(
 ) -> None:
     path, rejects = tmp_path / "a.jsonl", tmp_path / "rejects.jsonl"
     path.write_bytes(GOOD + b"\n\n" + line + b"\n" + GOOD + b"\n")
-    remedy = 'fix the line, or have such rows left out: on-error "drop", or "reject" to a file'
+    remedy = "fix the line, or have such rows left out: --on-error drop, or reject to a file"
     with pytest.raises(PomonaError) as caught:
         read(path).to_table()
     assert str(caught.value).startswith(f"{path}, line 3: {reason} — {remedy}")
@@ -150,7 +150,7 @@ def test_malformed_csv_rows_stop_or_are_set_aside(tmp_path: Path, line: bytes, r
         read(path).to_table()
     assert str(caught.value) == (
         f"{path}, line 4: {reason} — fix the line, or have such rows left out: "
-        'on-error "drop", or "reject" to a file'
+        "--on-error drop, or reject to a file"
     )
     records = read(path, on_error="reject", rejects=rejects)
     assert records.rejected == 1

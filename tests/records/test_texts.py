@@ -112,7 +112,11 @@ def test_what_holds_no_text_is_named(row: dict[str, Any], text: str, error: str)
 @pytest.mark.parametrize(
     ("rows", "text", "error"),
     [
-        ([{"m": SHARED}, {"m": None}], "m", 'row 1: column "m" is null — fill it, or drop rows'),
+        (
+            [{"m": SHARED}, {"m": None}],
+            "m",
+            'row 1: column "m" is null — fill it, or leave out rows',
+        ),
         ([{"m": SHARED}, {"m": []}], "m", 'row 1: column "m" holds no text'),
         ([{"m": SHARED}], "m.system", 'row 0: field "m.system" holds no text'),
         ([{"a": {"b": "x"}}, {"a": None}], "a.b", 'row 1: field "a.b" holds no text'),

@@ -164,8 +164,18 @@ class Command:
 
     def __call__(self, *arguments: Any, format: Format = "human", **options: Any) -> int | None:
         """Call the function with what was given, while a bar says what it is doing, and show its
-        result.
+        result. A mistake in a parameter is told with the name of its option.
         """
+        try:
+            return self._called(arguments, Out(format), options)
+        except PomonaError as error:
+            names = {name: option for option, name in self._own_names().items()}
+            option = names.get(str(error.where), str(error.where))
+            if option in options and option not in map(str, options.values()):  # a path called so
+                error.where = f"--{option.replace('_', '-')}"
+            raise
+
+    def _called(self, arguments: Sequence[Any], out: Out, options: Mapping[str, Any]) -> int | None:
         function, doing, given = imported(self.home), self.doing, self._named(arguments, options)
         dry_run = bool(given.get("dry_run"))
         for flag, (home, _) in self.options.instead.items():
@@ -197,13 +207,16 @@ class Command:
             result = _done(function, doing, given)
             if told is not None and hasattr(result, "wait"):
                 told()  # a server's end is long after
-            return self.show(Out(format), result, given)
+            return self.show(out, result, given)
+
+    def _own_names(self) -> dict[str, str]:
+        """Parameters whose option has another name, by that."""
+        own = {option: name for name, option in self.options.names.items()}
+        return own | {flag: name for name, (flag, _) in self.options.inverted.items()}
 
     def _named(self, arguments: Sequence[Any], given: Mapping[str, Any]) -> dict[str, Any]:
         """What was given, by the names of the function's own parameters."""
-        options = self.options
-        own = {option: name for name, option in options.names.items()}
-        own |= {flag: name for name, (flag, _) in options.inverted.items()}
+        options, own = self.options, self._own_names()
         flags = [flag for flag, _ in options.inverted.values()]
         places = inspect.signature(imported(self.home)).parameters
         named = dict(zip(places, arguments, strict=False))

@@ -112,7 +112,7 @@ class TextColumn:
     def _check(self, texts: pa.StringArray, where: str, row: int) -> None:
         if texts.null_count:
             at = row + pc.index(texts.is_null(), pa.scalar(True)).as_py()
-            remedy = 'fill it, or drop rows without text first (on-error "drop")'
+            remedy = "fill it, or leave out rows without a text: --on-error drop"
             raise PomonaError(
                 f'column "{self.column}" is null', where=f"{where}, row {at}", remedy=remedy
             )
@@ -121,7 +121,7 @@ class TextColumn:
             raise PomonaError(
                 f'column "{self.column}" is empty',
                 where=where,
-                remedy='drop rows without text first (on-error "drop")',
+                remedy="leave out rows without a text: --on-error drop",
             )
         try:
             texts.validate(full=True)

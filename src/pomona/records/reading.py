@@ -109,7 +109,7 @@ def read(
         remedy = 'use "stop", "drop" or "reject"'
         raise PomonaError(f'"{on_error}" is unknown', where="on_error", remedy=remedy)
     if (on_error == "reject") != (rejects is not None):
-        message = 'on-error "reject" and a file of rejects go together'
+        message = "--on-error reject and a file of rejects go together"
         remedy = "give both, or neither"
         raise PomonaError(message, where="rejects", remedy=remedy)
     if rejects is not None:

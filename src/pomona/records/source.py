@@ -290,7 +290,7 @@ def malformed_rows(
     is not told another way. Raises PomonaError where one of both is missing.
     """
     if (on_error == "reject") != (rejects is not None):
-        message = 'on-error "reject" and a file of rejects go together'
+        message = "--on-error reject and a file of rejects go together"
         raise PomonaError(message, where="rejects", remedy="give both, or neither")
     policy = RowPolicy(on_error, None if rejects is None else Path(rejects), names or {})
     token = _POLICY.set(policy)

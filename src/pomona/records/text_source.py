@@ -298,7 +298,7 @@ def _sign(name: str, of_list: bool) -> bytes:
 
 def stop(file: str, bad: Bad) -> None:
     """Refuse a malformed row. Raises PomonaError with file and line."""
-    remedy = 'fix the line, or have such rows left out: on-error "drop", or "reject" to a file'
+    remedy = "fix the line, or have such rows left out: --on-error drop, or reject to a file"
     if bad.reason.startswith("column "):
         remedy += "; in Python, columns=pyarrow.schema(...) says what is read, and as which types"
     unit = "element" if is_array(file) else "line"

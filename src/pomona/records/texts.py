@@ -146,7 +146,7 @@ class TextRows(Streamed):
                 raise PomonaError(
                     text.lacking(rows.slice(at, 1)),
                     where=f"{where}, row {row + at}",
-                    remedy='fill it, or drop rows without text first (on-error "drop")',
+                    remedy="fill it, or leave out rows without a text: --on-error drop",
                 )
             batch = batch.append_column(pa.field(text.name, pa.string()), texts)
         return batch

@@ -167,7 +167,7 @@ def test_bad_input_is_named(corpus: Make, tmp_path: Path) -> None:
     write(pa.Table.from_pylist(nulls), tmp_path / "nulls.jsonl")
     with pytest.raises(
         PomonaError,
-        match=r'nulls.jsonl, row 1: column "text" is null — fill it, or drop such rows first',
+        match=r'nulls.jsonl, row 1: column "text" is null — fill it, or leave such rows out: --on-error drop',
     ):
         sample_audit(tmp_path / "nulls.jsonl", out)
     with pytest.raises(PomonaError, match=r'row 0: column "lang" is null'):

@@ -207,7 +207,7 @@ def test_errors_name_what_was_wrong_and_leave_nothing(tmp_path: Path, model: Mod
         (
             tmp_path / "in.jsonl",
             {},
-            r'in\.jsonl, row 1: column "text" is empty — drop rows without text first',
+            r'in\.jsonl, row 1: column "text" is empty — leave out rows without a text',
         ),
         (pa.table({"text": ["a", None]}), {}, 'the table, row 1: column "text" is null'),
         (good, {"model": _Mute()}, "http://server: gives no hidden states — use a torch model"),

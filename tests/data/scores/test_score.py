@@ -122,12 +122,12 @@ def test_scores_of_text_need_no_model(table: pa.Table, tmp_path: Path) -> None:
         (
             {"text": ["a", None]},
             {},
-            r'the table, row 2: column "text" is null — fill the value or drop the row',
+            r'the table, row 2: column "text" is null — fill it, or leave such rows out: --on-error drop',
         ),
         (
             {"text": ["a b", " \n"]},
             {},
-            r"the table, row 2: the text is empty — fill the value or drop the row",
+            r"the table, row 2: the text is empty — fill it, or leave such rows out: --on-error drop",
         ),
         ({"txt": ["a"]}, {}, r'there is no column "text" — did you mean "txt"\?'),
         (
@@ -156,7 +156,7 @@ def test_scores_of_text_need_no_model(table: pa.Table, tmp_path: Path) -> None:
         (
             {"text": ["a"]},
             {"chat": True, "prompt": "text", "completion": "text"},
-            "chat=True needs a chat template",
+            "a chat needs a chat template",
         ),
         (
             {"text": ["a"], "p": [""]},
@@ -194,7 +194,7 @@ def test_a_loss_that_is_no_number_names_the_row(
     monkeypatch.setattr("pomona.models.load", broken)
     with pytest.raises(
         PomonaError,
-        match=r'the table, row 1: the loss under ui-xs is nan — score with dtype="float32"',
+        match=r"the table, row 1: the loss under ui-xs is nan — score with --dtype float32",
     ):
         score(table, tmp_path / "out.parquet", models=["ui-xs"])
 

@@ -106,7 +106,7 @@ class InputRows:
                 raise PomonaError(
                     f'column "{name}" is null',
                     where=batch.at(index),
-                    remedy='fill it, or drop such rows first (on-error "drop")',
+                    remedy="fill it, or leave such rows out: --on-error drop",
                 )
 
 

@@ -402,7 +402,7 @@ def _check(unit: str, min_length: int, tokenizer: object, keep: str, empty: str)
         )
     if tokenizer is not None and unit != "token":
         raise PomonaError(
-            f'unit="{unit}" uses no tokenizer',
+            f"unit {unit} uses no tokenizer",
             where="tokenizer",
             remedy="leave it out, or use unit token",
         )

@@ -196,7 +196,7 @@ def _no_nulls(column: pa.Array, name: str, where: str, done: int) -> None:
         raise PomonaError(
             f'column "{name}" is null',
             where=row_name(where, done + row),
-            remedy='fill it, or drop the row first (on-error "drop")',
+            remedy="fill it, or leave such rows out: --on-error drop",
         )
 
 
@@ -210,7 +210,7 @@ def _numbers(batch: pa.RecordBatch, name: str, where: str, done: int) -> NDArray
         raise PomonaError(
             message,
             where=row_name(where, done + int(bad[0])),
-            remedy='score the row again, or drop it first (on-error "drop")',
+            remedy="score the row again, or leave such rows out: --on-error drop",
         )
     return values
 

@@ -212,7 +212,7 @@ def _filled(
             raise PomonaError(
                 f'column "{name}" is null',
                 where=where,
-                remedy='fill the value or drop the row (on-error "drop")',
+                remedy="fill it, or leave such rows out: --on-error drop",
             )
 
     def column(name: str | None) -> list[str] | None:
@@ -232,7 +232,7 @@ def _filled(
             raise PomonaError(
                 f"{what} empty",
                 where=f"{source}, row {first + index}",
-                remedy='fill the value or drop the row (on-error "drop")',
+                remedy="fill it, or leave such rows out: --on-error drop",
             )
     return ChunkRows(source, first, texts, prompts, column(layout.lang), column(layout.group))
 

@@ -197,7 +197,7 @@ def _finite(values: Floats, coded: Encoded, rows: ChunkRows, name: str, uri: str
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
         row = int(coded.shares.row[coded.shares.item == bad[0]][0])
-        remedy = 'score with dtype="float32"; if it stays so, the checkpoint is damaged'
+        remedy = "score with --dtype float32; if it stays so, the checkpoint is damaged"
         raise PomonaError(
             f"the {name} under {uri} is {values[bad[0]]}", where=rows.where(row), remedy=remedy
         )

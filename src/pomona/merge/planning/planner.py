@@ -127,7 +127,7 @@ def open_models(
             raise PomonaError(
                 "needs a working folder for adapters, tokenizers and quantised weights",
                 where="plan_merge",
-                remedy="give work=FOLDER",
+                remedy="in Python, give work=FOLDER",
             )
         sources = {
             str(ref): ModelSource(

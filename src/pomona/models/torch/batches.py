@@ -124,7 +124,7 @@ def _halving(items: Sequence[Item], run: Run[Item, Result]) -> list[Result]:
         if len(items) == 1:
             raise ResourceError(
                 "the device has too little memory for a single row",
-                remedy="use fewer tokens a row, a smaller dtype, or device=cpu",
+                remedy="use fewer tokens a row, a smaller type of weights, or the CPU",
             ) from error
     torch.cuda.empty_cache()
     middle = len(items) // 2

@@ -54,9 +54,9 @@ class Codec:
         self._rows = embedding_table(network).shape[0]
         if chat and not self.tokenizer.chat_template:
             raise PomonaError(
-                "chat=True needs a chat template, and the tokenizer has none",
+                "a chat needs a chat template, and the tokenizer has none",
                 where=folder,
-                remedy="load it with chat=False",
+                remedy="ask it without --chat, or in Python with chat=False",
             )
         self.chat = chat
         self.stops = _stops(network, self.tokenizer)
@@ -96,8 +96,8 @@ class Codec:
             return self.encode(texts, special=False)
         if self.end is None:
             raise PomonaError(
-                "end=True needs an end token, and neither the model nor its tokenizer has one",
-                remedy="score with end=False",
+                "neither the model nor its tokenizer has an end token to score",
+                remedy="name its eos_token in tokenizer_config.json, or in Python end=False",
             )
         return [[*ids, self.end] for ids in self.encode(texts, special=False)]
 

@@ -142,7 +142,7 @@ def _check(task: Any, name: str, unsafe: bool) -> None:
         raise PomonaError(
             "executes what the model writes",
             where=name,
-            remedy="run it where that can do no harm, with unsafe=True",
+            remedy="run it where that can do no harm, with `unsafe: true` (in Python, unsafe=True)",
         )
 
 
