@@ -17,7 +17,7 @@ import pytest
 
 from pomona.answers import COLUMNS, Budget
 from pomona.errors import PomonaError, ResourceError
-from pomona.models import ModelError, load, wait_for
+from pomona.models import ModelError, Sampling, load, wait_for
 from pomona.records import read
 from pomona.sample import answer_all, parse_strategy
 
@@ -340,6 +340,31 @@ def test_details_of_a_strategy_may_stand_beside_its_name(tmp_path: Path, fake: A
         assert card.parameters == whole.parameters
     with pytest.raises(PomonaError, match="extract does not belong to best"):
         answer_all(TABLE, out, model=model, strategy="hedged3-best", extract="number")
+
+
+def test_an_answer_drawn_with_a_penalty_is_not_taken_for_one_without(
+    tmp_path: Path, fake: Any
+) -> None:
+    model, out = fake(), tmp_path / "o.jsonl"
+    asked: dict[str, Any] = {"model": model, "strategy": "sample2-first"}
+    ways: list[dict[str, Any]] = [
+        {},
+        {"sampling": Sampling(repetition_penalty=1.1)},
+        {"sampling": Sampling(logit_bias={5: -3.0}, stop="\n")},
+        {"sampling": Sampling(top_k=7)},
+        {"strategy": "sample2-first-topk8"},
+    ]
+    for paid in (20, 0):
+        for way in ways:
+            card = answer_all(TABLE.slice(0, 2), out, **{**asked, **way})
+            assert card.details["paid"]["completion_tokens"] == paid, way
+    assert "|top_k:" not in card.signature
+    card = answer_all(TABLE.slice(0, 2), out, **{**asked, **ways[2]})
+    assert '|logit_bias:{5: -3.0}|stop:["\\n"]|' in card.signature  # one line
+    before = out.read_bytes()
+    with pytest.raises(PomonaError, match=r"top_k is -2 — use a whole number from 0") as caught:
+        answer_all(TABLE, out, **asked, sampling=Sampling(top_k=-2))
+    assert caught.value.exit_code == 2 and out.read_bytes() == before
 
 
 def test_what_is_compared_is_what_the_vote_extracts(tmp_path: Path, fake: Any) -> None:

@@ -53,6 +53,14 @@ def test_parts_mean_what_they_say() -> None:
     assert strategy == Strategy(
         "hedged", 8, "xmbr", 0.7, 0.9, 0.05, utility="bleu", stop=0.8, round=2, evidence=4
     )
+    bent = parse_strategy("sample4-first-topk20-freqpen0.5-prespen-0.25-reppen1.1")
+    assert parse_strategy(bent.name) == bent
+    assert bent.sampling == {
+        "top_k": 20,
+        "frequency_penalty": 0.5,
+        "presence_penalty": -0.25,
+        "repetition_penalty": 1.1,
+    }
     assert parse_strategy("hedged5").select == "mbr"
     assert parse_strategy("sample").select == "first"
     assert parse_strategy({"name": "hedged5-mbr", "n": 3}) == replace(Strategy("hedged", 3, "mbr"))
@@ -68,6 +76,11 @@ def test_parts_mean_what_they_say() -> None:
         ("hedged5-mbr-best", r'"best" is the second select in "hedged5-mbr-best"'),
         ("hedged5-t9", "temperature is 9.0 — use a number above 0 and up to 5"),
         ("hedged5-mbr-topp0", "top_p is 0.0 — use a number above 0 and up to 1"),
+        ("hedged5-mbr-reppen0", "repetition_penalty is 0.0 — use a number above 0 and up to 10"),
+        ("hedged5-mbr-topk2.5", "top_k is 2.5 — use a whole number from 0 to 2,147,483,647"),
+        ("hedged5-mbr-prespen-3", "presence_penalty is -3.0 — use a number from -2 to 2"),
+        ("hedged5-mbr-t-1", "temperature is -1.0 — use a number above 0"),
+        ("hedged5--mbr", 'there is no part ""'),
         ("hedged999", "n is 999 — use a whole number from 1 to 256"),
         ("hedged0", "n is 0"),
         ("greedy3", "greedy has one answer, not 3 — try hedged3"),

@@ -7,7 +7,7 @@ import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
@@ -22,7 +22,7 @@ from pomona.answers.rows import FAILED, RowPrompt, cells, columns_of, compared, 
 from pomona.answers.store import CachedModel, open_store
 from pomona.errors import PomonaError, ResourceError
 from pomona.files import recover
-from pomona.models import Model, ModelError, Request, Spent, load, wait_for
+from pomona.models import Model, ModelError, Request, Sampling, Spent, load, wait_for
 from pomona.records import (
     Card,
     Records,
@@ -235,6 +235,7 @@ class RowOptions(AskingOptions, total=False):
     system: str | None
     raw: bool
     max_tokens: int
+    sampling: Sampling | None
     reference: str | None
     group: str | None
     metric: str | Mapping[str, Any]
@@ -253,6 +254,7 @@ def answer_rows(
     system: str | None = None,
     raw: bool = False,
     max_tokens: int = 512,
+    sampling: Sampling | None = None,
     reference: str | None = None,
     group: str | None = None,
     metric: str | Mapping[str, Any] = "chrf",
@@ -288,6 +290,7 @@ def answer_rows(
         system: System message put before.
         raw: Send the prompt as it is, without a chat template.
         max_tokens: Most tokens of an answer.
+        sampling: How answers are drawn: what a strategy does not say itself.
         reference: Column of references.
         group: Column by which pools are shown.
         metric: chrf, chrf++, bleu, ter, exact_match, json_valid, MODULE:FUNCTION, or a name with
@@ -314,7 +317,7 @@ def answer_rows(
     if prompt is None and messages is None:
         given = "messages" in records.column_names
         prompt, messages = (None, "messages") if given else ("{prompt}", None)
-    row_prompt = RowPrompt(prompt, messages, system, raw, max_tokens, seed)
+    row_prompt = RowPrompt(prompt, messages, system, raw, max_tokens, seed, sampling or Sampling())
     needed = [*row_prompt.columns, *([reference] if reference else [])]
     records = records.complete(*needed)
     columns = columns_of(answerer)
@@ -475,7 +478,7 @@ def _card(batch: Batch, records: Records, store: Path, *, dry_run: bool) -> Card
         }
     parameters = {
         **batch.answerer.parameters(batch.models, batch.judge),
-        **(asdict(batch.prompt) | {"raw": batch.prompt.raw or None}),
+        **batch.prompt.parameters,
         "metric": batch.pools.metric.signature if batch.pools.metric else None,
     }
     inputs = inputs_of((str(part.where), None) for part in records.source.parts())

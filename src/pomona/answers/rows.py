@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -12,7 +12,7 @@ import pyarrow as pa
 from pomona.answers.pool import Answer
 from pomona.documents import parse_json
 from pomona.errors import PomonaError
-from pomona.models import Request
+from pomona.models import Request, Sampling, check_sampling, sampling_of
 from pomona.tasks import Metric, extractor, fields_of, metric as metric_of
 
 COLUMNS = pa.schema(
@@ -42,6 +42,7 @@ class RowPrompt:
 
     A column of messages holds lists of role and content, or such a list as JSON text. `system` is a
     message put before. `raw` sends the filled template as it is, without a chat template.
+    `sampling` says how answers are drawn.
     """
 
     prompt: str | None = None
@@ -50,14 +51,25 @@ class RowPrompt:
     raw: bool = False
     max_tokens: int = 512
     seed: int = 0
+    sampling: Sampling = field(default_factory=Sampling)
 
     def __post_init__(self) -> None:
+        check_sampling(self.sampling)
         if (self.prompt is None) == (self.messages is None):
             message = "a prompt template and a column of messages exclude each other"
             raise PomonaError(message, where="prompt", remedy="give one of them")
         if self.raw and (self.system is not None or self.prompt is None):
             remedy = "give a prompt template and no system message"
             raise PomonaError("raw sends the prompt alone", where="raw", remedy=remedy)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What it makes of a row depends on, as a card says it."""
+        own = {name: value for name, value in vars(self).items() if name != "sampling"}
+        drawn = sampling_of(self.sampling)
+        # A signature has one line, and a line's end may be what stops an answer.
+        drawn |= {"stop": json.dumps(drawn["stop"], ensure_ascii=False)} if "stop" in drawn else {}
+        return {**own, "raw": self.raw or None, **drawn}
 
     @property
     def columns(self) -> list[str]:
@@ -73,6 +85,7 @@ class RowPrompt:
     def request(self, row: Mapping[str, Any], where: str) -> Request:
         """The request of one row. Raises PomonaError for a null, and for messages that are none."""
         common: dict[str, Any] = {"max_tokens": self.max_tokens, "seed": self.seed}
+        common |= sampling_of(self.sampling)
         if self.messages is not None:
             messages = _messages(row[self.messages], f'{where}, column "{self.messages}"')
         else:

@@ -396,7 +396,9 @@ def _options(
             kind, default = Flag, False
         else:
             kind = options.kinds.get(shown) or _plain(_annotation(function, parameter))
-        default = None if name in {**options.missing, **options.chosen} else default
+        # A dataclass makes some defaults itself, and has a mark in their place.
+        made = getattr(type(default), "__module__", "") == "dataclasses"
+        default = None if made or name in {**options.missing, **options.chosen} else default
         if default is None and get_origin(kind) is not Annotated:
             kind = Union[kind, None]  # noqa: UP007
         quiet = not options.defaults and (name in options.groups or not own)

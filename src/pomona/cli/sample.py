@@ -104,6 +104,7 @@ SEEN = {
     "What the model sees": "retrieve tool mcp steer_to steer_from steer_strength steer_temperature"
 }
 _ROWS = "pomona.answers:answer_rows"
+_DRAWN = "top_p min_p top_k frequency_penalty presence_penalty repetition_penalty logit_bias stop"
 _MEMORY = "pomona.memory:open_memory"
 _TABLE = "table source answer group form example"
 _ROWS_KNOWN = f"{_TABLE} selector"
@@ -115,7 +116,8 @@ app.default(
         "pomona.sample:answer_all",
         "answering",
         Options(
-            kinds={"model": list[str], "strategy": str, "metric": str, "threads": int},
+            kinds={"model": list[str], "strategy": str, "metric": str, "threads": int}
+            | {"logit_bias": str, "stop": list[str]},
             tables="*",
             groups={
                 "Details of the strategy": "reward extract language",
@@ -127,6 +129,7 @@ app.default(
                 "What pools are measured against": (_ROWS, "reference group metric"),
             },
             made={
+                "sampling": Made("pomona.models:Sampling", {"How answers are drawn": _DRAWN}),
                 "context": Made(CONTEXTS, {**SEEN, "": "think"}),
                 "markers": Made(
                     "pomona.markers:open_markers",

@@ -69,6 +69,15 @@ if TYPE_CHECKING:
         Token as Token,
         prompt_tokens as prompt_tokens,
     )
+    from pomona.models.sampling import (
+        BIAS as BIAS,
+        BOUNDS as BOUNDS,
+        Bounds as Bounds,
+        Sampling as Sampling,
+        SamplingOptions as SamplingOptions,
+        check_sampling as check_sampling,
+        sampling_of as sampling_of,
+    )
     from pomona.models.schemas import UNSUPPORTED as UNSUPPORTED
     from pomona.models.torch.codec import Codec as Codec
     from pomona.models.torch.network import quiet as quiet, shape_of as shape_of
@@ -88,6 +97,7 @@ __getattr__, __dir__ = lazily(
         "model": "HAVE Ability Model able",
         "request": "Ask BatchTerms Draw Finish Message ModelError Reply ReplyPiece Request Sample "
         "Spelled Spent Steer Token prompt_tokens",
+        "sampling": "BIAS BOUNDS Bounds Sampling SamplingOptions check_sampling sampling_of",
         "schemas": "UNSUPPORTED",
         "torch.codec": "Codec",
         "torch.network": "quiet shape_of",

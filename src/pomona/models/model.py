@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from pomona.models.request import (
     prompt_tokens,
     wrong_request,
 )
+from pomona.models.sampling import SamplingOptions
 
 Ability = Literal[
     "generate", "score", "embed", "options", "schema", "tools", "states", "train", "batches",
@@ -157,12 +158,12 @@ class Model:
         n: int = 1,
         max_new_tokens: int = 128,
         temperature: float | Sequence[float] = 0.0,
-        top_p: float = 1.0,
-        min_p: float = 0.0,
         seed: int = 0,
+        **sampling: Unpack[SamplingOptions],
     ) -> list[list[Sample]]:
         """`n` samples a prompt, `[len(prompts)][n]`, in the order of the prompts. Temperature 0 is
-        greedy; a sequence of n gives each sample its own.
+        greedy; a sequence of n gives each sample its own. `sampling` are the fields of `Sampling`:
+        top_p, top_k, penalties, stop.
 
         Waits for the asynchronous core, and all calls share one event loop. Samples of a model that
         torch does not run have no token ids and log-probabilities.
@@ -181,9 +182,8 @@ class Model:
                     messages=({"role": "user", "content": prompt},) if self.chat else (),
                     prompt=None if self.chat else prompt,
                     max_tokens=max_new_tokens,
-                    top_p=top_p,
-                    min_p=min_p,
                     seed=seed,
+                    **sampling,
                 ),
                 list(enumerate(map(float, temperatures))),
             )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from pomona.errors import PomonaError, positive
+from pomona.models.sampling import Sampling, check_sampling
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,8 +59,9 @@ class Spelled(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Request:
-    """What is asked of a model: messages, or a plain `prompt` that no chat template touches.
+class Request(Sampling):
+    """What is asked of a model: messages, or a plain `prompt` that no chat template touches; and
+    how the answer is drawn.
 
     `options`, where given, are the only answers allowed (constrained decoding). `extra` goes
     through to a server untouched.
@@ -77,9 +79,6 @@ class Request:
     prompt: str | None = None
     max_tokens: int = 512
     temperature: float = 0.0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    stop: tuple[str, ...] = ()
     seed: int = 0
     tools: tuple[Mapping[str, Any], ...] = ()
     options: tuple[str, ...] = ()
@@ -90,17 +89,6 @@ class Request:
     must_call: tuple[str, ...] = ()
     prefix: str = ""
     spelled: Spelled | None = None
-    top_k: int = 0
-    frequency_penalty: float = 0.0
-    presence_penalty: float = 0.0
-    repetition_penalty: float = 1.0
-    logit_bias: Mapping[int, float] = field(default_factory=dict)
-
-    @property
-    def penalised(self) -> bool:
-        """Whether tokens are made less likely by what was said before."""
-        penalties = self.frequency_penalty, self.presence_penalty
-        return any(penalties) or self.repetition_penalty != 1
 
     @property
     def prompt_ids(self) -> tuple[int, ...]:
@@ -226,16 +214,7 @@ def check(request: Request, samples: Sequence[Draw], unsteerable: str | None = N
         raise wrong_request(
             f"max_tokens is {request.max_tokens}", remedy="ask for at least one token"
         )
-    if not 0 < request.top_p <= 1:
-        raise wrong_request(
-            f"top_p is {request.top_p}",
-            remedy="use a number above 0 and up to 1; 1 keeps everything",
-        )
-    if not 0 <= request.min_p < 1:
-        raise wrong_request(
-            f"min_p is {request.min_p}", remedy="use a number from 0 to below 1; 0 keeps everything"
-        )
-    _check_logits(request)
+    check_sampling(request, wrong_request)
     for index, temperature in samples:
         if index < 0:
             raise wrong_request(f"the sample index is {index}", remedy="count samples from 0")
@@ -263,18 +242,6 @@ def check(request: Request, samples: Sequence[Draw], unsteerable: str | None = N
             where=unsteerable,
             remedy="use a torch model (hf:PATH), or leave steering out",
         )
-
-
-def _check_logits(request: Request) -> None:
-    """A ModelError for what would change logits beyond what is meant."""
-    if request.top_k < 0:
-        raise wrong_request(f"top_k is {request.top_k}", remedy="use 0 for all tokens, or more")
-    if not 0 < request.repetition_penalty < math.inf:
-        message = f"repetition_penalty is {request.repetition_penalty}"
-        raise wrong_request(message, remedy="use a number above 0; 1 changes nothing")
-    values = (request.frequency_penalty, request.presence_penalty, *request.logit_bias.values())
-    if not all(map(math.isfinite, values)):
-        raise wrong_request("a penalty or a bias is no finite number", remedy="use finite numbers")
 
 
 _PER_MESSAGE = 16  # tokens a chat template puts around a message, at most

@@ -179,16 +179,15 @@ def family(strategy: Strategy) -> Strategy:
         return _stopping(strategy)
     temperature = strategy.temperature or TEMPERATURE
     n = strategy.n if strategy.pool == "ladder" else 2
-    pool, top_p, min_p = strategy.pool, strategy.top_p, strategy.min_p
-    if pool == "greedy":
+    if strategy.pool == "greedy":
         return strategy
-    return Strategy(pool=pool, n=n, temperature=temperature, top_p=top_p, min_p=min_p)
+    return Strategy(pool=strategy.pool, n=n, temperature=temperature, **strategy.sampling)
 
 
 def _stopping(strategy: Strategy) -> Strategy:
     """A pool that ends where its answers agree, by what the strategy takes for agreement."""
     drawn = {"stop": strategy.stop, "round": strategy.round, "pool": strategy.pool, "n": strategy.n}
-    drawn |= {name: getattr(strategy, name) for name in ("temperature", "top_p", "min_p")}
+    drawn |= {"temperature": strategy.temperature, **strategy.sampling}
     if strategy.select == "vote":
         return Strategy(select="vote", extract=strategy.extract, **drawn)
     if strategy.select in {"mbr", "xmbr"} and strategy.utility in {"chrf", "bleu"}:

@@ -87,9 +87,8 @@ async def answer(
     account = budget if isinstance(budget, Account) else Account(budget)
     check(strategy, panel, judge)
     chooser = _chooser(context, strategy)
-    changes = {"seed": seed, "top_p": strategy.top_p, "min_p": strategy.min_p}
-    given: dict[str, Any] = {name: one for name, one in changes.items() if one is not None}
-    request = replace(request, **given)
+    request = replace(request, **strategy.sampling)
+    request = request if seed is None else replace(request, seed=seed)
     if judge is None and request.logprobs is None and needs_logprobs(strategy, panel):
         request = replace(request, logprobs=0)
     plan = list(enumerate(temperatures(strategy, request, len(panel))))

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from pomona.errors import PomonaError, nearest
-from pomona.models import Request
+from pomona.models import BOUNDS, Request
 from pomona.tasks import EXTRACTORS, extractor
 
 Pool = Literal["greedy", "sample", "hedged", "ladder"]
@@ -46,15 +46,16 @@ _CLOSED: dict[str, tuple[str, ...]] = {
 _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "n": (lambda x: 1 <= x <= MOST, f"a whole number from 1 to {MOST}"),
     "temperature": (lambda x: 0 < x <= 5, "a number above 0 and up to 5"),
-    "top_p": (lambda x: 0 < x <= 1, "a number above 0 and up to 1"),
-    "min_p": (lambda x: 0 <= x < 1, "a number from 0 to below 1"),
+    **{name: (bounds.hold, bounds.wanted) for name, bounds in BOUNDS.items()},
     "stop": (lambda x: 0 < x <= 1, "a share above 0 and up to 1"),
     "round": (lambda x: 1 <= x <= MOST, f"a whole number from 1 to {MOST}"),
     "evidence": (lambda x: 1 <= x <= MOST, f"a whole number from 1 to {MOST}"),
     "items": (lambda x: 4 <= x <= 8, "a whole number from 4 to 8"),
 }
-_WHOLE = ("n", "round", "evidence", "items")
-_NUMBERED = {"t": "temperature", "topp": "top_p", "minp": "min_p"}
+_WHOLE = ("n", "round", "evidence", "items", "top_k")
+_NUMBERED = {"t": "temperature", "topp": "top_p", "minp": "min_p", "topk": "top_k"}
+_NUMBERED |= {"freqpen": "frequency_penalty", "prespen": "presence_penalty"}
+_NUMBERED |= {"reppen": "repetition_penalty"}
 _NUMBERED |= {name: name for name in ("stop", "round", "evidence", "items")}
 _OWNER = {
     "utility": ("mbr", "xmbr"),
@@ -82,7 +83,8 @@ class Strategy:
     select: "first" or "random" as controls; "best", the highest reward; "vote", the most frequent
         extracted answer; "mbr", the answer closest to all; "xmbr", closest to all and to `evidence`
         answers in another `language`; "chops", a judge with a checklist.
-    temperature, top_p, min_p: None takes the request's, and 0.8 where that asks for temperature 0.
+    temperature, top_p, min_p, top_k, penalties: None takes the request's, and temperature 0.8 where
+        that asks for 0.
     utility: of mbr and xmbr. reward: of best, "mean" or "sum" of log-probabilities,
         `module:function`, or the URL of a reward model.
     extract: of vote, "answer", "number", "boxed", "text", `regex:PATTERN` or `module:function`.
@@ -97,6 +99,10 @@ class Strategy:
     temperature: float | None = None
     top_p: float | None = None
     min_p: float | None = None
+    top_k: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    repetition_penalty: float | None = None
     utility: Utility = "chrf"
     reward: str = "mean"
     extract: str = "answer"
@@ -147,6 +153,11 @@ class Strategy:
         return "-".join(parts)
 
     @property
+    def sampling(self) -> dict[str, Any]:
+        """The parameters of its own, which the request's give way to."""
+        return {name: value for name in BOUNDS if (value := getattr(self, name)) is not None}
+
+    @property
     def signature(self) -> str:
         """The name and what has no place in it: a reward, an extractor or a language of one's
         own.
@@ -184,7 +195,8 @@ def parse_strategy(given: str | Mapping[str, Any], *, trusted: bool = False) -> 
 
     Names are parts joined by "-": a pool with its size (`greedy`, `sample16`, `hedged5`,
     `ladder5`), a selection (mbr where none is given), a utility, reward or extractor, and numbers
-    (`t0.7`, `topp0.9`, `minp0.05`, `stop0.8`, `round4`, `evidence3`, `items6`). Code, patterns and
+    (`t0.7`, `topp0.9`, `minp0.05`, `topk20`, `freqpen0.5`, `prespen-0.5`, `reppen1.1`, `stop0.8`,
+    `round4`, `evidence3`, `items6`). Code, patterns and
     addresses (`module:function`, `regex:…`, `http://…`) are taken only when the giver is `trusted`.
     A PomonaError names what is unknown or out of range, and what is known.
     """
@@ -198,7 +210,7 @@ def parse_strategy(given: str | Mapping[str, Any], *, trusted: bool = False) -> 
 
 
 def _parts(name: str) -> dict[str, Any]:
-    first, *rest = name.strip().lower().split("-")
+    first, *rest = re.split(r"-(?![\d.])", name.strip().lower())  # a minus is no joint
     pool = re.fullmatch(r"([a-z]+)(\d{0,4})", first, re.ASCII)
     if pool is None or pool[1] not in _SIZES:
         remedy = f"known: {', '.join(NAMED)}, and others made of such parts"
@@ -216,7 +228,7 @@ def _parts(name: str) -> dict[str, Any]:
 def _part(part: str, name: str) -> tuple[str, Any]:
     if part in _WORDS:
         return _WORDS[part]
-    number = re.fullmatch(r"([a-z]+)(\d{1,9}(?:\.\d{1,9})?|\.\d{1,9})", part, re.ASCII)
+    number = re.fullmatch(r"([a-z]+)(-?(?:\d{1,9}(?:\.\d{1,9})?|\.\d{1,9}))", part, re.ASCII)
     if number is None or number[1] not in _NUMBERED:
         remedy = nearest(part, [*_WORDS, *(f"{word}NUMBER" for word in _NUMBERED)])
         where = f'strategy "{name}"'

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pomona.models import Bounds
 from pomona.web import ApiError, wrong
 
 _MOST_TOKENS = 1 << 31
@@ -54,15 +55,17 @@ class Fields:
         default: float | None = None,
         *,
         above: bool = False,
+        below: bool = False,
     ) -> float | None:
-        """A number from `low` (with `above`: over it) to `high`."""
+        """A number from `low` (with `above`: over it) to `high` (with `below`: under it)."""
         value = self.rest.pop(name, None)
         if value is None:
             return default
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise mistyped(self.path(name), "a number")
-        if not low <= value <= high or (above and value == low):
-            bounds = f"above {low:g} and at most {high:g}" if above else f"from {low:g} to {high:g}"
+        if not low <= value <= high or (above and value == low) or (below and value == high):
+            bounds = f"from {low:g} to {'below ' if below else ''}{high:g}"
+            bounds = f"above {low:g} and at most {high:g}" if above else bounds
             raise bad(self.path(name), f"is {_short(value)}; it must be {bounds}")
         return float(value)
 
@@ -77,6 +80,12 @@ class Fields:
         if not low <= value <= high:
             raise bad(self.path(name), f"is {_short(value)}; it must be from {low} to {high}")
         return value
+
+    def bounded(self, name: str, bounds: Bounds) -> Any:
+        """A number within bounds, None where there is none."""
+        if bounds.whole:
+            return self.integer(name, int(bounds.low), int(bounds.high))
+        return self.number(name, bounds.low, bounds.high, above=bounds.above, below=bounds.below)
 
     def prompts(
         self, name: str, most: int, *, empty: bool = True

@@ -5,11 +5,11 @@ only a server behind us may know.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from pomona.models import HAVE
+from pomona.models import BIAS, BOUNDS, HAVE
 from pomona.serve.fields import Fields, bad, mistyped
 from pomona.serve.served import ServedModel
 from pomona.web import ApiError, wrong
@@ -33,7 +33,8 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "suffix": ("",),
 }
 MOST_LOGPROBS = 20
-_MOST_BIASES, _MOST_TOKENS_KEPT = 1024, 1 << 31
+_MOST_BIASES = 1024
+ALWAYS = frozenset({"top_p", "min_p"})  # parameters of sampling that each model knows
 _IDS = re.compile(r"[0-9]{1,9}")
 
 
@@ -91,19 +92,20 @@ def _logits(fields: Fields) -> dict[str, Any]:
     """What changes logits; -1 is another name for no top_k."""
     if fields.rest.get("top_k") == -1:
         del fields.rest["top_k"]
-    given: dict[str, Any] = {
-        "top_k": fields.integer("top_k", 0, _MOST_TOKENS_KEPT, 0),
-        "frequency_penalty": fields.number("frequency_penalty", -2, 2, 0.0),
-        "presence_penalty": fields.number("presence_penalty", -2, 2, 0.0),
-        "repetition_penalty": fields.number("repetition_penalty", 0, 10, 1.0, above=True),
-    }
+    given = drawn(fields, set(BOUNDS) - ALWAYS)
     bias = Fields(fields.take("logit_bias", dict, {}), "logit_bias")
     if len(bias.rest) > _MOST_BIASES:
         raise bad("logit_bias", f"has {len(bias.rest)} entries; at most {_MOST_BIASES} are taken")
     names = list(bias.rest)
     if (wrong_name := next((name for name in names if not _IDS.fullmatch(name)), None)) is not None:
         raise bad("logit_bias", f'names "{wrong_name[:80]}", which is no token id')
-    return given | {"logit_bias": {int(name): bias.number(name, -100, 100) for name in names}}
+    return given | {"logit_bias": {int(name): bias.bounded(name, BIAS) for name in names}}
+
+
+def drawn(fields: Fields, names: Collection[str]) -> dict[str, Any]:
+    """The parameters of sampling among these that are given."""
+    values = ((name, fields.bounded(name, BOUNDS[name])) for name in BOUNDS if name in names)
+    return {name: value for name, value in values if value is not None}
 
 
 def _unable(served: ServedModel, param: str) -> ApiError:

@@ -15,7 +15,7 @@ from pomona.markers import AUTO, Value, untrained
 from pomona.models import HAVE, Request, Spelled
 from pomona.sample import Strategy
 from pomona.serve.fields import Fields, bad, missing, mistyped
-from pomona.serve.parameters import MOST_TOKENS, extras, logprobs
+from pomona.serve.parameters import ALWAYS, MOST_TOKENS, drawn, extras, logprobs
 from pomona.serve.served import ServedModel, ServedModels, read_strategy
 from pomona.web import wrong
 
@@ -148,11 +148,8 @@ def _parsed(
     settings: dict[str, Any] = {
         "max_tokens": tokens,
         "temperature": temperature,
-        "top_p": fields.number("top_p", 0, 1, 1.0, above=True),
-        "min_p": fields.number("min_p", 0, 1, 0.0),
+        **drawn(fields, ALWAYS),
     }
-    if settings["min_p"] == 1:
-        raise bad("min_p", "is 1; it must be from 0 to below 1")
     settings["stop"] = fields.texts("stop", 16, empty=False, least=0) or ()
     settings["logprobs"] = logprobs(fields, chat=chat)
     seed = fields.integer("seed", *_SEEDS)

@@ -19,8 +19,8 @@ from pomona.models.flops import decode_flops, gguf_shape, prefill_flops
 from pomona.models.locating import gguf_header, smollm2_path
 from pomona.models.model import Model
 from pomona.models.request import ModelError, Reply, ReplyPiece, Request
-from pomona.models.torch.answering import cut, stable_prefix
 from pomona.models.torch.codec import tool_calls
+from pomona.models.torch.native import cut, stable_prefix
 
 SMOLLM2 = smollm2_path()  # before the tests' own cache hides it
 needs_smollm2 = pytest.mark.skipif(not SMOLLM2.is_file(), reason="smollm2 is not on this machine")

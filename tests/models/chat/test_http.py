@@ -55,6 +55,7 @@ async def streamed(model: HttpModel, request: Request = ASK) -> list[str | Reply
 
 def test_a_request_is_an_openai_request_and_extra_goes_through(fake: Any) -> None:
     request = replace(ASK, stop=("\n",), top_p=0.9, min_p=0.1, extra={"repetition_penalty": 1.1})
+    request = replace(request, top_k=5, presence_penalty=-0.5, logit_bias={7: -1.0})
     reply = ask(fake, lambda model: pool(model, request))[0]
     assert fake.seen == [
         {
@@ -67,6 +68,9 @@ def test_a_request_is_an_openai_request_and_extra_goes_through(fake: Any) -> Non
             "min_p": 0.1,
             "stop": ["\n"],
             "repetition_penalty": 1.1,
+            "top_k": 5,
+            "presence_penalty": -0.5,
+            "logit_bias": {"7": -1.0},
         }
     ]
     assert (reply.text, reply.model, reply.index, reply.temperature) == ("3-0", "fake", 0, 0.5)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -37,16 +36,12 @@ from pomona.models.torch.decode import (
     DecodeStep,
     Penalties,
     Plan,
-    Truncation,
+    cut_of,
     decode,
     row_keys,
     uniforms,
 )
-from pomona.models.torch.native import NativeModel
-
-# tokens before a stop string that are read again, so that characters split over tokens come out
-# whole
-_MARGIN = 16
+from pomona.models.torch.native import Growing, NativeModel, cut
 
 
 @dataclass
@@ -86,60 +81,6 @@ class DecodeJob:
             self.loop.call_soon_threadsafe(call)
         except RuntimeError:
             self.cancelled = True
-
-
-class Growing:
-    """One answer that grows token by token: says when a stop string has come, and tells the text
-    that is stable_prefix, as sample `index`.
-    """
-
-    def __init__(
-        self,
-        text_of: Callable[[np.ndarray], str],
-        stops: Sequence[str],
-        on_piece: Callable[[ReplyPiece], None] | None,
-        index: int,
-    ) -> None:
-        self._text_of, self._stops, self._on_piece, self._index = text_of, stops, on_piece, index
-        self._window = max((len(stop.encode()) for stop in stops), default=0) + _MARGIN
-        self._ids: list[int] = []
-        self._waiting: deque[Token] = deque()
-        self._given = self._given_bytes = self._given_tokens = 0
-
-    def add(self, id: int, token: Token | None) -> bool:
-        """Take one token, with what is to be told of it where that was asked for; True when the
-        answer ends with it.
-        """
-        self._ids.append(id)
-        if token is not None:
-            self._waiting.append(token)
-        if self._on_piece is None:
-            return cut(self._text_of(np.array(self._ids[-self._window :])), self._stops)[1]
-        text, ended = cut(self._text_of(np.array(self._ids)), self._stops)
-        if not ended:
-            text = stable_prefix(text, self._stops)
-        if len(text) > self._given:
-            self._give(text, self._spelled(text))
-        return ended
-
-    def end(self, text: str, tokens: Sequence[Token]) -> None:
-        """Tell what is left of the whole text and of its tokens."""
-        if len(text) > self._given or len(tokens) > self._given_tokens:
-            self._give(text, tokens[self._given_tokens :])
-
-    def _spelled(self, text: str) -> list[Token]:
-        """The tokens not yet told that end within the text."""
-        spelled: list[Token] = []
-        size = len(text.encode()) if self._waiting else 0
-        while self._waiting and (end := self._given_bytes + len(self._waiting[0]["bytes"])) <= size:
-            spelled.append(self._waiting.popleft())
-            self._given_bytes = end
-        return spelled
-
-    def _give(self, text: str, tokens: Sequence[Token]) -> None:
-        if self._on_piece is not None:
-            self._on_piece(ReplyPiece(text[self._given :], self._index, tuple(tokens)))
-        self._given, self._given_tokens = len(text), self._given_tokens + len(tokens)
 
 
 _Place = tuple[int, int]  # job, sample within it
@@ -282,11 +223,6 @@ def _decode(
         return decode(model.network, ids, plan, settings, watch, steers, bends)
 
 
-def cut_of(request: Request) -> Truncation:
-    """What sampling leaves out; rows of a batch share it."""
-    return Truncation(request.top_p, request.min_p, request.top_k)
-
-
 def _bend(job: DecodeJob, sample: int) -> Bend | None:
     held = job.held[sample] if job.held else None
     if job.request.penalised or job.request.logit_bias:
@@ -407,20 +343,3 @@ def _drawn(logs: NDArray[np.float64], temperature: float, key: np.uint64) -> int
     weights = np.exp((logs - logs.max()) / temperature).cumsum()
     uniform = uniforms(np.array([key], np.uint64), 0, 1)[0, 0]
     return int(min(np.searchsorted(weights, uniform * weights[-1], side="right"), len(logs) - 1))
-
-
-def cut(text: str, stops: Sequence[str]) -> tuple[str, bool]:
-    """The text before the first stop string, and whether there was one."""
-    places = [place for stop in stops if stop and (place := text.find(stop)) >= 0]
-    return (text[: min(places)], True) if places else (text, False)
-
-
-def stable_prefix(text: str, stops: Sequence[str]) -> str:
-    """The part of an unfinished text that no later token changes: no half character at its end, nor
-    what may become a stop string.
-    """
-    text = text.rstrip("\ufffd")
-    for size in range(min(len(text), max((len(stop) for stop in stops), default=0)), 0, -1):
-        if any(stop.startswith(text[-size:]) for stop in stops):
-            return text[:-size]
-    return text

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
-from pomona.models.request import Request, Steer
+from pomona.models.request import Steer
+from pomona.models.sampling import Sampling
 from pomona.models.torch.batches import Watched, padded
 
 _BLOCK = 64  # steps whose uniform numbers are made at once
@@ -83,9 +84,9 @@ Watch = Callable[
 
 
 class Penalties:
-    """A row whose tokens are biased, and less likely for what was said before; see `Request`."""
+    """A row whose tokens are biased, and less likely for what was said before; see `Sampling`."""
 
-    def __init__(self, request: Request, prompt: Sequence[int], then: Bend | None = None) -> None:
+    def __init__(self, request: Sampling, prompt: Sequence[int], then: Bend | None = None) -> None:
         self._request, self._prompt, self._then = request, prompt, then
         self._counts: torch.Tensor | None = None
 
@@ -346,6 +347,11 @@ class Truncation:
     top_p: float = 1.0
     min_p: float = 0.0
     top_k: int = 0
+
+
+def cut_of(sampling: Sampling) -> Truncation:
+    """What sampling leaves out; rows of a batch share it."""
+    return Truncation(sampling.top_p, sampling.min_p, sampling.top_k)
 
 
 def row_keys(seed: int, prompt: str, n: int) -> np.ndarray:

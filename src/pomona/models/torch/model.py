@@ -38,8 +38,9 @@ from pomona.models.request import (
     wrong_request,
 )
 from pomona.models.schemas import described, grammar_of
-from pomona.models.torch.answering import DecodeJob, cut_of, echo, run_batch, score
+from pomona.models.torch.answering import DecodeJob, echo, run_batch, score
 from pomona.models.torch.codec import Grammars, HeldRow, Template, constrains
+from pomona.models.torch.decode import cut_of
 from pomona.models.torch.native import NativeModel, mean_states
 
 Result = TypeVar("Result")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -13,14 +14,17 @@ from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
 from pomona.models.model import Model
-from pomona.models.request import Sample, Steer, wrong_request
+from pomona.models.request import ReplyPiece, Sample, Steer, Token, check_ids, wrong_request
+from pomona.models.sampling import Sampling, SamplingOptions, check_sampling
 from pomona.models.torch.batches import Pair, budget_of, in_batches, score_batch, sum_states
 from pomona.models.torch.codec import Codec
 from pomona.models.torch.decode import (
     DecodedRow,
     DecodeSettings,
+    DecodeStep,
+    Penalties,
     Plan,
-    Truncation,
+    cut_of,
     decode,
     row_keys,
 )
@@ -35,6 +39,9 @@ from pomona.models.torch.network import (
 )
 
 _UNKNOWN_CONTEXT = 2048
+# tokens before a stop string that are read again, so that characters split over tokens come out
+# whole
+_MARGIN = 16
 
 
 class NativeModel(Model):
@@ -92,18 +99,18 @@ class NativeModel(Model):
         """
         replace_weights(self.network, tensors)
 
-    def generate(
+    # Pyright takes the options of the base for ones that steers may be among.
+    def generate(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         prompts: Sequence[str],
         *,
         n: int = 1,
         max_new_tokens: int = 128,
         temperature: float | Sequence[float] = 0.0,
-        top_p: float = 1.0,
-        min_p: float = 0.0,
         seed: int = 0,
         steers: Sequence[Steer | None] | None = None,
         prefixes: Sequence[str] | None = None,
+        **sampling: Unpack[SamplingOptions],
     ) -> list[list[Sample]]:
         """`n` samples a prompt, `[len(prompts)][n]`; see `Model`, and the class for what makes
         samples reproducible. `steers` has for each prompt what leads its answers, and `prefixes`
@@ -114,7 +121,9 @@ class NativeModel(Model):
         finishes with "length". A PomonaError when an argument is out of range or a prompt fills the
         context already.
         """
-        temperatures = _check(n, max_new_tokens, temperature, top_p, min_p)
+        temperatures, drawn = _check(n, max_new_tokens, temperature), Sampling(**sampling)
+        check_sampling(drawn)
+        check_ids(drawn.logit_bias, self.shape.vocabulary)
         steers = [None] * len(prompts) if steers is None else steers
         if len(steers) != len(prompts):
             message = f"{len(prompts)} prompts but {len(steers)} to lead them"
@@ -127,7 +136,7 @@ class NativeModel(Model):
             encoded = [[*one, *two] for one, two in zip(encoded, begun, strict=True)]
         self._check_room([len(ids) + 1 for ids in encoded])
         settings = DecodeSettings(
-            max_new_tokens, Truncation(top_p, min_p), tuple(self.codec.stops), self.context
+            max_new_tokens, cut_of(drawn), tuple(self.codec.stops), self.context
         )
         keys = [row_keys(seed, prompt, n) for prompt in prompts]
         order, longest = self._order(encoded, steers)
@@ -142,14 +151,13 @@ class NativeModel(Model):
                 key=np.array([keys[index][sample] for index, sample in batch]),
                 temperature=np.array([temperatures[sample] for _, sample in batch]),
             )
+            ids = [encoded[index] for index in place]
+            watch = StopWatch(self.codec, drawn.stop, len(batch)) if drawn.stop else None
+            bent = drawn.penalised or drawn.logit_bias
+            bends = [Penalties(drawn, encoded[index]) if bent else None for index, _ in batch]
             with self.arithmetic:
-                return decode(
-                    self.network,
-                    [encoded[index] for index in place],
-                    plan,
-                    settings,
-                    steers=[steers[index] for index in place],
-                )
+                led = [steers[index] for index in place]
+                return decode(self.network, ids, plan, settings, watch, led, bends)
 
         def size(row: tuple[int, int]) -> int:
             return self.budget.decoding(longest[row[0]], max_new_tokens, n)
@@ -157,7 +165,7 @@ class NativeModel(Model):
         done = in_batches(rows, size, run, lambda now, total: self.report(now // n, total // n))
         samples: list[list[Sample]] = [[] for _ in prompts]
         for (index, _), row in zip(rows, done, strict=True):
-            samples[index].append(self._sample(row, len(encoded[index])))
+            samples[index].append(self._sample(row, len(encoded[index]), drawn.stop))
         return samples
 
     def score(
@@ -243,12 +251,13 @@ class NativeModel(Model):
         """
         return np.array([len(ids) for ids in self.codec.prompts(prompts)], np.int64)
 
-    def _sample(self, row: DecodedRow, prompt_tokens: int) -> Sample:
+    def _sample(self, row: DecodedRow, prompt_tokens: int, stops: Sequence[str]) -> Sample:
+        text, ended = cut(self.codec.text(row.token_ids), stops)
         return Sample(
-            text=self.codec.text(row.token_ids),
+            text=text,
             token_ids=row.token_ids,
             logprobs=row.logprobs,
-            finish_reason="stop" if row.stopped else "length",
+            finish_reason="stop" if row.stopped or ended else "length",
             prompt_tokens=prompt_tokens,
             completion_tokens=len(row.token_ids) + row.stopped,
         )
@@ -268,9 +277,78 @@ class NativeModel(Model):
                 )
 
 
-def _check(
-    n: int, max_new_tokens: int, temperature: float | Sequence[float], top_p: float, min_p: float
-) -> tuple[float, ...]:
+class Growing:
+    """One answer that grows token by token: says when a stop string has come, and tells the text
+    that is stable_prefix, as sample `index`.
+    """
+
+    def __init__(
+        self,
+        text_of: Callable[[np.ndarray], str],
+        stops: Sequence[str],
+        on_piece: Callable[[ReplyPiece], None] | None,
+        index: int,
+    ) -> None:
+        self._text_of, self._stops, self._on_piece, self._index = text_of, stops, on_piece, index
+        self._window = max((len(stop.encode()) for stop in stops), default=0) + _MARGIN
+        self._ids: list[int] = []
+        self._waiting: deque[Token] = deque()
+        self._given = self._given_bytes = self._given_tokens = 0
+
+    def add(self, id: int, token: Token | None) -> bool:
+        """Take one token, with what is to be told of it where that was asked for; True when the
+        answer ends with it.
+        """
+        self._ids.append(id)
+        if token is not None:
+            self._waiting.append(token)
+        if self._on_piece is None:
+            return cut(self._text_of(np.array(self._ids[-self._window :])), self._stops)[1]
+        text, ended = cut(self._text_of(np.array(self._ids)), self._stops)
+        if not ended:
+            text = stable_prefix(text, self._stops)
+        if len(text) > self._given:
+            self._give(text, self._spelled(text))
+        return ended
+
+    def end(self, text: str, tokens: Sequence[Token]) -> None:
+        """Tell what is left of the whole text and of its tokens."""
+        if len(text) > self._given or len(tokens) > self._given_tokens:
+            self._give(text, tokens[self._given_tokens :])
+
+    def _spelled(self, text: str) -> list[Token]:
+        """The tokens not yet told that end within the text."""
+        spelled: list[Token] = []
+        size = len(text.encode()) if self._waiting else 0
+        while self._waiting and (end := self._given_bytes + len(self._waiting[0]["bytes"])) <= size:
+            spelled.append(self._waiting.popleft())
+            self._given_bytes = end
+        return spelled
+
+    def _give(self, text: str, tokens: Sequence[Token]) -> None:
+        if self._on_piece is not None:
+            self._on_piece(ReplyPiece(text[self._given :], self._index, tuple(tokens)))
+        self._given, self._given_tokens = len(text), self._given_tokens + len(tokens)
+
+
+class StopWatch:
+    """Ends each of so many rows where a stop string has come; see `Watch`."""
+
+    def __init__(self, codec: Codec, stops: Sequence[str], rows: int) -> None:
+        self._ends = set(codec.stops)
+        self._rows = [Growing(codec.text, stops, None, row) for row in range(rows)]
+
+    def __call__(self, step: DecodeStep) -> list[int]:
+        """The rows that end with this step."""
+        told = zip(step.rows.tolist(), step.tokens.tolist(), strict=True)
+        return [
+            row
+            for row, token in told
+            if token not in self._ends and self._rows[row].add(token, None)
+        ]
+
+
+def _check(n: int, max_new_tokens: int, temperature: float | Sequence[float]) -> tuple[float, ...]:
     """The temperature of each sample; a PomonaError for an argument out of range."""
     if n < 1:
         raise PomonaError(f"n is {n}", remedy="ask for at least one sample a prompt")
@@ -294,14 +372,6 @@ def _check(
                 f"temperature is {value}",
                 remedy="use 0 for the likeliest answer, or a positive number",
             )
-    if not 0 < top_p <= 1:
-        raise PomonaError(
-            f"top_p is {top_p}", remedy="use a number above 0 and up to 1; 1 keeps everything"
-        )
-    if not 0 <= min_p < 1:
-        raise PomonaError(
-            f"min_p is {min_p}", remedy="use a number from 0 to below 1; 0 keeps everything"
-        )
     return temperatures
 
 
@@ -347,3 +417,20 @@ def _opened(model: object) -> tuple[NativeModel, Any]:
             remedy="use a torch model, such as ui-s or hf:PATH",
         )
     return model, base
+
+
+def cut(text: str, stops: Sequence[str]) -> tuple[str, bool]:
+    """The text before the first stop string, and whether there was one."""
+    places = [place for stop in stops if stop and (place := text.find(stop)) >= 0]
+    return (text[: min(places)], True) if places else (text, False)
+
+
+def stable_prefix(text: str, stops: Sequence[str]) -> str:
+    """The part of an unfinished text that no later token changes: no half character at its end, nor
+    what may become a stop string.
+    """
+    text = text.rstrip("\ufffd")
+    for size in range(min(len(text), max((len(stop) for stop in stops), default=0)), 0, -1):
+        if any(stop.startswith(text[-size:]) for stop in stops):
+            return text[:-size]
+    return text

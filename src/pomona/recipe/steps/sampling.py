@@ -48,8 +48,7 @@ def draw(step: StepContext) -> Cost:
     with Meter() as meter:
         pools = model.generate(
             items.prompts, n=strategy.n, max_new_tokens=p["max_new_tokens"], temperature=asked,
-            top_p=strategy.top_p or 1.0, min_p=strategy.min_p or 0.0, seed=p["seed"],
-            steers=led.steers, prefixes=begun,
+            seed=p["seed"], steers=led.steers, prefixes=begun, **strategy.sampling,
         )  # fmt: skip
     columns = {
         "id": items.ids,
