@@ -5,13 +5,17 @@ under the keys of single requests.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
-from tests.batch_server import BatchServer
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse
+from tests.batch_server import BatchServer, shouting
 
 from pomona.answers import Account, Budget, CachedModel, Exhausted, Fetched, InBatches, Submitted
 from pomona.errors import PomonaError
@@ -129,6 +133,86 @@ def test_files_are_as_long_as_the_server_takes_them(server: BatchServer, tmp_pat
     submit(Run(server, tmp_path / "b.db", bytes=500), asks(7))
     assert sum(len(file.splitlines()) for file in server.files.values()) == 7
     assert all(len(file) <= 500 for file in server.files.values()) and len(server.files) > 2
+
+
+def _particular(refuses: str, says: str) -> Any:
+    """A server that refuses a field by its name, then seeds, and some texts for ever."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        content = await HttpRequest(scope, receive).body()
+        body = json.loads(content)
+        field = next((name for name in (refuses, "seed") if name in body), None)
+
+        async def again() -> Any:
+            return {"type": "http.request", "body": content}
+
+        if field is None:
+            await shouting(scope, again, send)
+            return
+        error = {"error": {"message": says.format(field), "code": "unsupported_parameter"}}
+        await JSONResponse(error, 400)(scope, again, send)
+
+    return app
+
+
+@pytest.mark.parametrize("others", [False, True])
+def test_fields_that_a_server_refuses_are_asked_otherwise_by_whoever_collects_them(
+    server: BatchServer, run: Run, others: bool
+) -> None:
+    server.app = _particular("max_tokens", "Unsupported parameter: '{}' is not supported here.")
+    wanted = [*asks(3), *asks(1, "bad")]
+    submit(run, wanted)
+    server.work()
+    if others:  # another call collects them, and dies before it submits anything
+        run(asks(1, "other"), submit=False)
+    # Each command is a process of its own: what the one before learnt is in the store.
+    for batches in (2, 3):
+        assert submit(run, wanted).requests == 4
+        assert server.seen["POST /v1/batches"] == batches
+        server.work()
+    got = run(wanted)
+    assert got.errors[:3] == [None] * 3 and got.fresh == 3
+    assert isinstance(got.errors[3], ModelError) and "this prompt is bad" in str(got.errors[3])
+    assert set(server.asked.values()) == {3}
+    lines = [json.loads(line)["body"] for line in server.files["file-0"].splitlines()]
+    assert all("max_tokens" in body for body in lines)
+    uploaded = [file for file in server.files.values() if b'"custom_id":"' in file]
+    last = json.loads(uploaded[-1].splitlines()[0])["body"]
+    assert last["max_completion_tokens"] == 4 and not {"max_tokens", "seed"} & last.keys()
+    assert run.texts(wanted[:3]) == [f"WORD {at}" for at in range(3)]
+    # Nothing waits any more: the next rows are asked as any server is.
+    submit(run, asks(1, "new"))
+    assert b'"max_tokens"' in [*server.files.values()][-1]
+
+
+def test_a_server_that_refuses_for_ever_is_given_up(server: BatchServer, run: Run) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        error = {"error": {"message": "max_tokens and seed are not supported"}}
+        await JSONResponse(error, 400)(scope, receive, send)
+
+    server.app, server.at_once = app, True
+    (error,) = run(asks(1), wait=9).errors
+    assert "has no answer after 5 batches, the last time: refused with status 400" in str(error)
+    assert server.seen["POST /v1/batches"] == 5
+
+
+def test_a_field_of_the_callers_own_is_never_left_out(server: BatchServer, run: Run) -> None:
+    server.app, server.at_once = _particular("top_k", "{} was unexpected"), True
+    request, draw = asks(1)[0]
+    (error,) = run([(replace(request, extra={"seed": 5}), draw)], wait=9).errors
+    assert isinstance(error, ModelError) and "seed was unexpected" in str(error)
+    assert server.seen["POST /v1/batches"] == 1
+
+
+def test_a_batch_that_is_refused_for_a_field_is_made_again(server: BatchServer, run: Run) -> None:
+    submit(run, asks(2))
+    message = "Line 1: unrecognized parameter max_tokens"
+    server.batches["batch_0"] |= {"status": "failed", "errors": {"data": [{"message": message}]}}
+    assert submit(run, asks(2)).batches == ("batch_1",)
+    server.work()
+    assert run(asks(2)).errors == [None, None]
 
 
 def test_rows_that_are_refused_fail_and_the_others_are_there(server: BatchServer, run: Run) -> None:

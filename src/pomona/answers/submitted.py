@@ -42,9 +42,17 @@ _NOTES = (
         key blob primary key, mark text, tries integer not null, sample integer not null,
         temperature real not null, request text not null, error text, status integer)
         without rowid""",
+    """create table if not exists refused_fields (
+        model text not null, name text not null, primary key (model, name)) without rowid""",
 )
 _LISTS = ("messages", "stop", "tools", "options", "must_call")  # parts of a request
-_TRIES = 3  # batches that a request may be in, where the ones before did not come to it
+# Batches that a request may be in where the ones before did not come to it, beside those of which
+# a field was refused.
+_TRIES = 3
+# Where nothing waits any more: until there is something again another server may be there.
+_FIELDS_OUTLIVED = """delete from refused_fields where model = ?
+    and not exists (select 1 from batches where model = ?)
+    and not exists (select 1 from requests where error is null)"""
 _KEPT_AT_ONCE = 500
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 60.0
 _SHOWN = 3
@@ -126,7 +134,8 @@ class InBatches(CachedModel):
 
         What it lacks is submitted as far as the budget holds with each at its most, and collected
         when it is there, for `wait` seconds at most; with `submit` false only what is under way is
-        collected. What a server did not come to is submitted again, in three batches at most.
+        collected. What a server did not come to is submitted again, in three batches at most;
+        where it refused a field by its name, without it or by the name that it knows.
 
         Raises:
             Submitted: some are still under way.
@@ -140,6 +149,7 @@ class InBatches(CachedModel):
         async with self._alone():
             self._write(_NOTES)
             now.held = await self._costs(now.asks)
+            self._server.dialect.recall(self._refused_fields())
             self._hear(now)
             await self._take_up(now)
             while True:
@@ -154,6 +164,7 @@ class InBatches(CachedModel):
                     raise self._later(now, under_way)
                 await asyncio.sleep(min(pause, left))
                 pause = min(2 * pause, _LONGEST_PAUSE)
+            self._write([(_FIELDS_OUTLIVED, (self.identity, self.identity))])
         fresh = len(now.collected & now.asks.keys())
         return Fetched([now.errors.get(key) for key in keys], fresh)
 
@@ -184,6 +195,12 @@ class InBatches(CachedModel):
     def _noted(self) -> dict[str, str | None]:
         with self._file.reading() as file:
             return self._marks(file)
+
+    def _refused_fields(self) -> list[str]:
+        """The fields that the server refused in batches of which some are still under way."""
+        query = "select name from refused_fields where model = ?"
+        with self._file.reading() as file:
+            return [name for (name,) in file.execute(query, (self.identity,))]
 
     def _still_out(self, now: _Round) -> dict[str, list[bytes]]:
         """The batches that hold requests of this call, with their keys."""
@@ -380,7 +397,12 @@ class InBatches(CachedModel):
     async def _take(self, mark: str, state: BatchState, now: _Round) -> None:
         """Keep the answers of a batch, and forget it when all are kept."""
         asks = self._of(mark)
-        left = dict.fromkeys(asks, _missing(state, self.identity))
+        missing = _missing(state, self.identity)
+        if state.status == "failed" and asks:
+            said = ModelError(state.reason or "", status=400, upstream=400)
+            again = self._server.again(said, next(iter(asks.values())))
+            missing = again if isinstance(again, TransientError) else missing
+        left: dict[bytes, ModelError | TransientError] = dict.fromkeys(asks, missing)
         kept: dict[bytes, Reply] = {}
         names = {key.hex(): ask for key, ask in asks.items()}
         async with aclosing(self._server.results(state, names)) as results:
@@ -395,7 +417,9 @@ class InBatches(CachedModel):
                     kept = await self._take_in(kept, now)
         await self._take_in(kept, now)
         settled = list(self._settled(left, now, self._tries()))
-        self._write(settled, _forgotten(mark))
+        insert = "insert or ignore into refused_fields values (?, ?)"
+        learnt = [(insert, (self.identity, name)) for name in self._server.dialect.learnt]
+        self._write(settled, learnt, _forgotten(mark))
 
     async def _take_in(self, kept: Mapping[bytes, Reply], now: _Round) -> dict[bytes, Reply]:
         await self._keep(kept)
@@ -412,9 +436,10 @@ class InBatches(CachedModel):
         """What becomes of requests without an answer: they wait to be submitted again, or their
         error is told to this call, or kept for the call that asks for them.
         """
+        most = _TRIES + len(self._server.dialect.learnt)
         for key, error in left.items():
             if isinstance(error, TransientError):
-                if tries[key][1] < _TRIES:
+                if tries[key][1] < most:
                     yield "update requests set mark = null where key = ?", (key,)
                     continue
                 said = f"has no answer after {tries[key][1]} batches, the last time: {error}"

@@ -122,7 +122,7 @@ class HttpBatches:
 
     def __init__(self, model: HttpModel) -> None:
         self.terms, self._model, self._where = model.batch_terms, model, model.identity
-        self._costs = CostModel(price=self.terms.price)
+        self._costs, self.dialect = CostModel(price=self.terms.price), model.dialect
 
     def cost(self, prompt: int, answer: int) -> Spent:
         """What a request of so many tokens costs in a batch."""
@@ -133,7 +133,20 @@ class HttpBatches:
         request, (index, temperature) = ask
         check(request, [(index, temperature)], self._model.name)
         path, body = body_of(request, self._model.name, temperature, [index])
+        body = self.dialect.said(body)
         return json_of({"custom_id": key, "method": "POST", "url": f"/v1/{path}", "body": body})
+
+    def again(self, refused: ModelError | TransientError, ask: Single) -> Result:
+        """Why a request has no answer: what may pass where fields were refused by their names, and
+        its next line will be in others.
+        """
+        request, (index, temperature) = ask
+        if isinstance(refused, TransientError):
+            return refused
+        # In the usual names: what it was asked in is not known any more, and is not said twice.
+        _, body = body_of(request, self._model.name, temperature, [index])
+        learns = self.dialect.learns(refused, body, request.extra)
+        return TransientError(refused.message, status=refused.upstream) if learns else refused
 
     async def upload(self, lines: Sequence[bytes], mark: str) -> str:
         """The name that the server gives to a file of lines. NoBatches where it takes none."""
@@ -229,7 +242,8 @@ class HttpBatches:
                 return ModelError(said, status=502, where=where)
             return TransientError(said)
         if response.status_code not in {None, _OK}:
-            return refused(response.status_code or 0, json.dumps(response.body).encode(), where)
+            said = json.dumps(response.body).encode()
+            return self.again(refused(response.status_code or 0, said, where), ask)
         try:
             return await self._reply(response.body, ask)
         except (ModelError, TransientError) as error:

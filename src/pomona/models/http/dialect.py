@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import httpx
@@ -26,6 +26,7 @@ _SPARED = {
     "stream_options": "the tokens of streamed answers are counted here, or estimated",
     "n": "answers are asked one by one",
 }
+_REFUSED = (*_RENAMED, *_SPARED)
 _REFUSES = re.compile(
     r"\b(unsupported|not supported|does(n't| not) support|unrecogni[sz]ed|not permitted"
     r"|(unknown|unexpected) (keyword|field|parameter|argument|name|key)|was unexpected)\b",
@@ -41,6 +42,15 @@ class Dialect:
     def __init__(self, where: str) -> None:
         self._where = where
         self._names: dict[str, str | None] = {}
+
+    @property
+    def learnt(self) -> tuple[str, ...]:
+        """The fields that it refused so far, by their usual names."""
+        return tuple(self._names)
+
+    def recall(self, learnt: Iterable[str]) -> None:
+        """Know again what was learnt before."""
+        self._names |= {name: _RENAMED.get(name) for name in learnt if name in _REFUSED}
 
     def said(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """A body in the names that the server takes, without the fields that it refused."""
@@ -59,7 +69,7 @@ class Dialect:
             return False
         named = [
             name
-            for name in (*_RENAMED, *_SPARED)
+            for name in _REFUSED
             if name in sent
             and name not in own
             and re.search(rf"(?<![\w-]){name}(?![\w-])", refused.message)

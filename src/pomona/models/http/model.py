@@ -110,7 +110,7 @@ class HttpModel(Model):
             connections=concurrency,
         )
         self._limits = RequestLimits(concurrency, rate)
-        self._dialect = Dialect(uri)
+        self.dialect = Dialect(uri)
         self.policy = policy or RetryPolicy()
         self._costs = CostModel(price=price)
         self.counter = TokenCounter(tokenizer)
@@ -358,11 +358,11 @@ class HttpModel(Model):
     ) -> dict[str, Any]:
         """The answer to a body, said as the server takes it."""
         while True:
-            sent = self._dialect.said(body)
+            sent = self.dialect.said(body)
             try:
                 return await self.client.post(path, sent)
             except ModelError as refused:
-                if not self._dialect.learns(refused, sent, own):
+                if not self.dialect.learns(refused, sent, own):
                     raise
 
     async def _events(
@@ -370,14 +370,14 @@ class HttpModel(Model):
     ) -> AsyncGenerator[dict[str, Any], None]:
         """The events of the streamed answer to a body, said as the server takes it."""
         while True:
-            sent = self._dialect.said(body)
+            sent = self.dialect.said(body)
             try:
                 async with aclosing(self.client.events(path, sent)) as events:
                     async for event in events:
                         yield event
                 return
             except ModelError as refused:  # before the first event, if at all
-                if not self._dialect.learns(refused, sent, own):
+                if not self.dialect.learns(refused, sent, own):
                     raise
 
     def _hold(self, failure: TransientError) -> None:
