@@ -76,22 +76,28 @@ def test_pursuit_is_that_of_mergekit(tmp_path: Path) -> None:
     np.testing.assert_allclose(coefficients, COEFFICIENTS, atol=2e-6)
 
 
-@pytest.mark.parametrize("memory", [1 << 20, 1])
-def test_pursuit_is_least_squares_over_its_choice(
-    tmp_path: Path, memory: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("memory", "gram"), [(1 << 20, False), (1, False), (1 << 20, True)])
+def test_pursuit_is_that_of_float64(
+    tmp_path: Path, memory: int, gram: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Also where float32 cannot tell atoms apart, and where none is near the target."""
     monkeypatch.setattr("pomona.merge.pursuit._BLOCK", 4 * 24 * 7)
-    points, targets = draw(50, 24), draw(9, 24, seed=1)
-    chosen, coefficients = pursue(targets, atoms(tmp_path / "a", points, memory), 6)
+    points, targets = draw(50, 24), draw(40, 24, seed=1)
+    points[25:] = points[:25] * (1 + 1e-7 * draw(25, 24, seed=2))
+    targets[:3] -= targets[:3] @ np.linalg.pinv(points[:20]) @ points[:20] * (1 - 1e-7)
+    held = atoms(tmp_path / "a", points, memory)
+    held.prepare(10**6 if gram else 0, 2, 1 << 20)
+    assert (held.gram is not None) == gram
+    chosen, coefficients = pursue(targets, held, 6)
     for target, places, found in zip(targets, chosen, coefficients, strict=True):
         left = target.astype(np.float64)
         for step in range(6):
             product = np.abs(points @ left)
             product[places[:step]] = 0
             assert places[step] == product.argmax()
-            best = np.linalg.lstsq(points[places[: step + 1]].T, target, rcond=None)[0]
-            left = target - points[places[: step + 1]].T @ best
-        np.testing.assert_allclose(found, best, atol=1e-4)
+            best = np.linalg.lstsq(points[places[: step + 1]].T, target.astype(float), rcond=None)
+            left = target - points[places[: step + 1]].T @ best[0]
+        np.testing.assert_allclose(found, best[0], rtol=1e-6)
 
 
 def test_atoms_that_depend_on_others_count_as_nothing(tmp_path: Path) -> None:
@@ -229,3 +235,30 @@ def test_damage_names_model_and_tensor(models: tuple[str, str], tmp_path: Path) 
     with pytest.raises(PomonaError, match="donor: its tokenizer cannot be loaded: "):
         transplant_vocabulary(*models, tmp_path / "out", k=2, **SETTINGS)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_kill_costs_no_more_than_the_last_tokens(
+    models: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {"k": 2, "memory": "1MiB", **SETTINGS}
+    transplant_vocabulary(*models, tmp_path / "whole", **given)
+    monkeypatch.setattr("pomona.merge.pursuit._MOST", 50)
+    seen: list[int] = []
+
+    def stopped(done: int, total: int) -> None:
+        assert total == 2 * (ROWS - CUT)  # one matrix of the donor for both of the model
+        seen.append(done)
+        if len(seen) == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        transplant_vocabulary(*models, tmp_path / "out", progress=stopped, **given)
+    assert seen == [50, 100, 150, 200, 244]
+    assert not (tmp_path / "out").exists()
+    monkeypatch.undo()
+    transplant_vocabulary(
+        *models, tmp_path / "out", progress=lambda done, _: seen.append(done), **given
+    )
+    assert seen[5:7] == [244, 288]
+    files = [tmp_path / each / "model.safetensors" for each in ("out", "whole")]
+    assert files[0].read_bytes() == files[1].read_bytes()

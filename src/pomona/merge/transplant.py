@@ -13,15 +13,24 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.files import check_outputs
+from pomona.files import atomic_file, check_outputs, read_array
 from pomona.merge.engine.run import Progress, bytes_of, merge_planned
 from pomona.merge.plan import MERGED, MergePlan, MergeResult, TensorInput, TensorJob
 from pomona.merge.planning.models import Opened, folders_of, locate_model
 from pomona.merge.planning.planner import open_models
 from pomona.merge.planning.result import extra_files, tokenizer_folder
-from pomona.merge.pursuit import Atoms, Floats, batch_size, check_finite, pursue
+from pomona.merge.pursuit import (
+    Atoms,
+    Doubles,
+    Floats,
+    Places,
+    batch_size,
+    check_finite,
+    pursue,
+)
 from pomona.merge.reading.recipe import MergeRecipe, MergeSource, ModelRef, parse_model
 from pomona.models import read_config
 from pomona.models.tensors import (
@@ -120,7 +129,7 @@ def transplant_vocabulary(
     grafts: list[Graft] = []
 
     def planned(work: Path | None) -> MergePlan:
-        grafts.append(Graft(refs, method, k, bytes_of(memory, "memory")))
+        grafts.append(Graft(refs, method, k, bytes_of(memory, "memory"), progress))
         before.append(_measured(folders[0], lines, device))  # not every model can be run
         return grafts[0].plan(work)
 
@@ -180,10 +189,19 @@ def _lines(text: Path | None) -> list[str]:
 class Graft:
     """The two models with their vocabularies matched."""
 
-    def __init__(self, refs: Sequence[ModelRef], method: str, k: int, memory: int) -> None:
+    def __init__(
+        self,
+        refs: Sequence[ModelRef],
+        method: str,
+        k: int,
+        memory: int,
+        progress: Progress | None = None,
+    ) -> None:
         from pomona.models.torch import Vocabulary
 
         self.method, self.k, self.memory, self.refs = method, k, memory, refs
+        self._progress = progress
+        self._found: dict[str, tuple[Places, Doubles]] = {}
         self.recipe = MergeRecipe("passthrough", (MergeSource(refs[0]),))
         _, opened, self.folders = open_models(self.recipe, {}, locate_model, None, True)
         self.model = opened[str(refs[0])]
@@ -228,13 +246,15 @@ class Graft:
     def plan(self, work: Path | None) -> MergePlan:
         """Copies of everything but the rows of the vocabulary."""
         about = [self.method, self.k, self.matched, stamp([*self.folders, self.donor_folder])]
-        digest = hashlib.sha256(json.dumps(about, default=str).encode()).hexdigest()[:16]
+        self._digest = hashlib.sha256(json.dumps(about, default=str).encode()).hexdigest()[:16]
+        self._work = work or Path()
         made = {
             name: self._made(name, stored)
             for name, stored in self.model.tensors.items()
             if is_embedding(name) or is_head(name)
         }
-        kept = keep((work or Path()) / f"rows-{digest}", made, dry_run=work is None)
+        self._wanted = {self._donated(is_head(name)).name for name in made}
+        kept = keep(self._work / f"rows-{self._digest}", made, dry_run=work is None)
         folders: dict[Path, int] = {}
         jobs = []
         for name, old in self.model.tensors.items():
@@ -297,24 +317,53 @@ class Graft:
 
     def _maker(self, stored: Stored, *, head: bool) -> tuple[Callable[[list[int]], Floats], int]:
         """What makes rows for tokens of the donor, and for how many at a time."""
-        if self.method == "mean":
+        if self.method == "mean" or not self.new:
             return partial(self._means, TensorRows(stored)), max(1, self.memory // (1 << 20))
-        donated = self._donated(head)
-        shared = {at: row for at, row in self.matched.items() if row is not None}
-        atoms = Atoms(donated, list(shared), self.memory // 4)
-        mine = Atoms(stored, list(shared.values()), self.memory // 4)
-        targets = TensorRows(donated)
+        shared = [row for row in self.matched.values() if row is not None]
+        mine = Atoms(stored, shared, self.memory // 4)
+        where = {token: at for at, token in enumerate(self.new)}
+        chosen, coefficients = self._sums(self._donated(head))
 
         def make(new: list[int]) -> Floats:
-            wanted = targets.float32(np.array(new))
-            check_finite(wanted, donated)
-            chosen, coefficients = pursue(wanted, atoms, self.k)
-            made = np.zeros((len(new), mine.width), np.float32)
+            places = [where[token] for token in new]
+            made = np.zeros((len(new), mine.width))
             for step in range(self.k):
-                made += coefficients[:, step, None] * mine.take(chosen[:, step])
-            return made
+                made += coefficients[places, step, None] * mine.take(chosen[places, step])
+            return made.astype(np.float32)
 
-        return make, batch_size(atoms, self.k, self.memory // 2)
+        return make, max(1, self.memory // 4 // (32 * mine.width))
+
+    def _sums(self, donated: Stored) -> tuple[Places, Doubles]:
+        """The shared tokens that each new one is a sum of, and how much of each; what a killed run
+        has found is read.
+        """
+        if donated.name in self._found:
+            return self._found[donated.name]
+        tokens = [at for at, row in self.matched.items() if row is not None]
+        atoms = Atoms(donated, tokens, self.memory // 4)
+        atoms.prepare(len(self.new), self.k, self.memory // 2)
+        step = batch_size(atoms, self.k, self.memory)
+        parts: list[NDArray[np.float64]] = []
+        at, before = 0, len(self._found) * len(self.new) * self.k
+
+        def advance(done: int) -> None:
+            if self._progress is not None:
+                total = len(self._wanted) * len(self.new) * self.k
+                self._progress(before + at * self.k + done, total)
+
+        while at < len(self.new):
+            file = self._work / f"sums-{self._digest}" / f"{donated.name}-{at}.npy"
+            if not file.exists():
+                wanted = TensorRows(donated).float32(np.array(self.new[at : at + step]))
+                check_finite(wanted, donated)
+                sums = np.stack(pursue(wanted, atoms, self.k, advance))
+                with atomic_file(file) as partial, partial.open("wb") as stream:
+                    np.save(stream, sums)
+            parts.append(np.array(read_array(file)))
+            at += parts[-1].shape[1]
+        places, coefficients = np.concatenate(parts, 1)
+        self._found[donated.name] = places.astype(np.int64), coefficients
+        return self._found[donated.name]
 
     def _means(self, rows: TensorRows, new: list[int]) -> Floats:
         made = np.zeros((len(new), rows.shape[1]), np.float32)

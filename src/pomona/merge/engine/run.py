@@ -99,10 +99,13 @@ def merge_planned(
         check_free(out, MERGED, overwrite)
         return merge_many([planned(None)], [out], overwrite=overwrite, dry_run=True, **engine)[0]
     workspace = ResultWorkspace(out, MERGED, "merging", overwrite=overwrite)
+    prepared = workspace.folder / "prepared"
     try:
-        plan = planned(workspace.folder / "prepared")
-    except BaseException:
-        workspace.remove() if workspace.new else workspace.release()
+        plan = planned(prepared)
+    except BaseException as error:
+        # What was prepared before an interruption stays; what is wrong with the input stays wrong.
+        kept = prepared.exists() and not isinstance(error, PomonaError)
+        workspace.release() if kept or not workspace.new else workspace.remove()
         raise
     return _merge([plan], [workspace], **engine)[0]
 
