@@ -25,7 +25,9 @@ from typing import Any, NoReturn
 
 HEAVY = (
     "numba", "scipy.stats", "torch", "transformers.models.llama.modeling_llama",
-    "transformers.trainer", "pomona.cli",
+    "transformers.trainer", "pomona.cli", "pomona.cli.command", "pomona.recipe.running",
+    "pomona.records.engines", "pyarrow.dataset", "httpx", "rich.progress", "rich.table",
+    "rich.markdown", "rich.traceback", "sqlite3", "jinja2",
 )  # fmt: skip
 
 SHIM = """#!{python} -SE
@@ -83,7 +85,10 @@ def _warm() -> None:
     for module in HEAVY:
         importlib.import_module(module)
     from pomona.recipe import code, steps
+    from pomona.recipe.levers import known_levers
     from pomona.tasks import metric
+
+    known_levers()
 
     metric("chrf").statistics(["a"], ["a"])
     for file in Path(steps.__file__).parent.glob("[a-z]*.py"):
