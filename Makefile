@@ -12,7 +12,7 @@ quickstart: $(STAMP)
 	$(BIN)/pomona run examples/quickstart.yaml
 
 test: $(STAMP)
-	OMP_NUM_THREADS=1 RAYON_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder $(PYTEST)
+	OMP_NUM_THREADS=1 RAYON_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 # lm-eval brings three dozen packages that nothing else needs, and transformers' Trainer imports peft
 # wherever it finds it, in half a second: they go beside the locked ones.

@@ -172,8 +172,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(forked: Path) -> Iterator[Server]:
-    model = f"small=gguf:{SMOLLM2}" if SMOLLM2.is_file() else "ui-xs"
-    served = Server(model, forked / "python")
+    served = Server("ui-xs", forked / "python")
     yield served
     served.close()
 

@@ -145,6 +145,7 @@ def shown(person: Person) -> tuple[str, str]:
     return left, right
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_two_people_vote_by_keys_and_buttons(
     serving: Callable[..., Running], join: Join, monkeypatch: pytest.MonkeyPatch
 ) -> None:
