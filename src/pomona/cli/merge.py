@@ -74,6 +74,8 @@ def _show_adapter(show: Out, result: Extraction, given: Mapping[str, Any]) -> No
     )
     for name in result.left:
         show.line(f"left out, though it changed: {name}")
+    for note in result.notes:
+        show.line(note)
     show.line("nothing was written" if dry_run else out)
 
 

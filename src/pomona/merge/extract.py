@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,22 +20,26 @@ from numpy.typing import NDArray
 from pomona.errors import PomonaError
 from pomona.files import check_ours, check_outputs
 from pomona.merge.planning.checking import same_bytes
-from pomona.merge.planning.models import Opened, locate_model
+from pomona.merge.planning.models import locate_model
 from pomona.merge.preparing.keymap import ties_in
 from pomona.merge.preparing.low_rank import truncated
 from pomona.models import read_config
 from pomona.models.tensors import (
     FLOATS,
+    NUMBERS,
     NewTensor,
     Stored,
     TensorRows,
     View,
+    dequantised,
     encode_finite,
     is_embedding,
     is_flipped,
     is_head,
     is_table,
+    packed_names,
     row_blocks,
+    to_float32,
     write_made,
 )
 from pomona.workspace import refuse_changed, stamp
@@ -67,6 +72,7 @@ class Extraction:
     unchanged: int
     left: tuple[str, ...]
     size: int  # bytes of the adapter's tensors
+    notes: tuple[str, ...] = ()
 
     @property
     def worst(self) -> float:
@@ -74,12 +80,49 @@ class Extraction:
         return max((module.error for module in self.modules), default=0.0)
 
 
+class _MadeRows:
+    """A dequantised weight as rows, all of it in memory."""
+
+    def __init__(self, made: NewTensor) -> None:
+        values = np.frombuffer(b"".join(made.blocks()), NUMBERS[made.dtype])
+        self.shape = (made.shape[0], prod(made.shape[1:]))
+        self._values = to_float32(values, made.dtype).reshape(self.shape)
+
+    def float32(self, rows: slice = slice(None)) -> NDArray[np.float32]:
+        """Some of them."""
+        return self._values[rows]
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """A model's tensors, quantised weights as numbers."""
+
+    folder: Path
+    tensors: Mapping[str, Stored | NewTensor]
+    note: str | None = None
+
+    @classmethod
+    def of(cls, folder: Path) -> _Numbers:
+        """A checkpoint folder. Raises PomonaError for weights that are not read."""
+        view, config = View.of(folder), read_config(folder)
+        if not packed_names(view.tensors, config):
+            return cls(folder, view.tensors)
+        found = dequantised(view, config, folder.name)
+        left = {name: one for name, one in view.tensors.items() if name not in found.gone}
+        return cls(folder, {**left, **found.made}, found.note(folder.name))
+
+    def rows(self, name: str) -> TensorRows | _MadeRows:
+        """A tensor of floats as rows."""
+        one = self.tensors[name]
+        return TensorRows(one) if isinstance(one, Stored) else _MadeRows(one)
+
+
 @dataclass
 class _Parts:
     """The adapter as it grows, from two models and what is asked of it."""
 
-    new: View
-    old: View
+    new: _Numbers
+    old: _Numbers
     flipped: bool
     choose: Callable[[NDArray[np.float64]], int]
     asked: Sequence[str]
@@ -94,10 +137,10 @@ class _Parts:
 
     def add(self, name: str) -> None:
         """Put one tensor's change where it belongs."""
-        stored, start = self.new.tensors[name], self.old.tensors[name]
+        stored = self.new.tensors[name]
         module, _, kind = name.rpartition(".")
         weight = self.new.tensors.get(f"{module}.weight")
-        if not _differ(name, stored, start):
+        if not _differ(name, self.new, self.old):
             self.unchanged += 1
         elif not any(fnmatchcase(module, pattern) for pattern in self.asked) or kind not in (
             "weight",
@@ -105,12 +148,12 @@ class _Parts:
         ):
             self.left.append(name)
         elif kind == "weight" and len(stored.shape) == 2 and not is_table(name):
-            change = TensorRows(stored).float32() - TensorRows(start).float32()
+            change = self.new.rows(name).float32() - self.old.rows(name).float32()
             a, b, error = truncated(change.T if self.flipped else change, self.choose)
             self.modules.append(AdapterModule(module, len(a), error))
             for part, values in (("lora_A", a), ("lora_B", b)):
                 key = f"base_model.model.{module}.{part}.weight"
-                self.made[key] = in_memory(values, self.dtype, key, stored.folder)
+                self.made[key] = in_memory(values, self.dtype, key, self.new.folder)
         elif kind == "bias" and weight is not None and len(weight.shape) == 2:
             # Named at the end: it depends on whether the weight has an adapter.
             self.biases.append(name)
@@ -140,8 +183,9 @@ def extract_adapter(
     PEFT loads it: of the change of every matrix it has the nearest one of low rank. Of rank and
     energy, give one or both: with both, rank is the largest, and energy (0 < energy ≤ 1) a part of
     ‖τ‖². Of the two matrices A and B, of type `dtype`, B·A is the truncated singular value
-    decomposition of τ, the singular values shared evenly (B = U√S, A = √S Vᵀ). Raises PomonaError
-    for models whose tensors differ in name or shape, and when nothing differs.
+    decomposition of τ, the singular values shared evenly (B = U√S, A = √S Vᵀ). Of quantised models
+    it is the change of what their weights stand for. Raises PomonaError for models whose tensors
+    differ in name or shape, and when nothing differs.
 
     Args:
         finetuned: The fine-tuned model: a folder, a name of `pomona models`, or a Hugging Face id.
@@ -167,18 +211,16 @@ def extract_adapter(
     check_outputs({"the adapter": out}, [finetuned, base], folders=["the adapter"])
     check_ours(out, KIND)
     before = stamp([finetuned, base])
-    new, old = View.of(finetuned), View.of(base)
-    for view in (new, old):
-        _check_numbers(view)
+    new, old = _Numbers.of(finetuned), _Numbers.of(base)
     _check_pair(new, old)
     config = read_config(base)
     flipped = is_flipped(config)
     choose = partial(_rank, rank=rank, energy=energy)
     parts = _Parts(new, old, flipped, choose, modules, whole, dtype)
-    for done, name in enumerate(new.names):
+    for done, name in enumerate(sorted(new.tensors)):
         parts.add(name)
         if progress:
-            progress(done + 1, len(new.names))
+            progress(done + 1, len(new.tensors))
     if not parts.made:
         raise PomonaError(
             f"does not differ from {base} in these modules",
@@ -193,22 +235,27 @@ def extract_adapter(
         write_made(out, parts.made, files, name="adapter_model.safetensors", kind=KIND)
     size = sum(tensor.size for tensor in parts.made.values())
     return Extraction(
-        tuple(parts.modules), tuple(parts.whole), parts.unchanged, tuple(parts.left), size
+        tuple(parts.modules),
+        tuple(parts.whole),
+        parts.unchanged,
+        tuple(parts.left),
+        size,
+        tuple(model.note for model in (new, old) if model.note),
     )
 
 
-def _check_pair(new: View, old: View) -> None:
-    for name in sorted(set(new.names) ^ set(old.names)):
+def _check_pair(new: _Numbers, old: _Numbers) -> None:
+    for name in sorted(set(new.tensors) ^ set(old.tensors)):
         holder, lacking = (new, old) if name in new.tensors else (old, new)
         message = f'has no tensor "{name}", which {holder.folder} has'
         raise PomonaError(
             message, where=lacking.folder, remedy="give a model and the base it was fine-tuned from"
         )
-    for name in new.names:
-        if new.info(name)[1] != old.info(name)[1]:
+    for name in sorted(new.tensors):
+        mine, theirs = (list(model.tensors[name].shape) for model in (new, old))
+        if mine != theirs:
             raise PomonaError(
-                f'tensor "{name}" is {list(new.info(name)[1])}, in {old.folder} it is '
-                f"{list(old.info(name)[1])}",
+                f'tensor "{name}" is {mine}, in {old.folder} it is {theirs}',
                 where=new.folder,
                 remedy="an adapter cannot change shapes; resize the base's vocabulary first",
             )
@@ -233,29 +280,23 @@ def _complete(parts: _Parts, tied: bool) -> None:
             parts.made["base_model.model.lm_head.weight"] = as_stored(tensors[name])
 
 
-def _check_numbers(view: View) -> None:
-    packed = Opened(str(view.folder), view.folder, read_config(view.folder), view.tensors).packed
-    if packed:
-        raise PomonaError(
-            f'tensor "{packed[0]}" is {view.info(packed[0])[0]}: quantised weights have no '
-            "difference that an adapter could add",
-            where=view.folder,
-            remedy="save the model in bfloat16 first",
-        )
-
-
-def _differ(name: str, first: Stored, second: Stored) -> bool:
+def _differ(name: str, new: _Numbers, old: _Numbers) -> bool:
     """Raises PomonaError for NaN and infinity: they have no difference either."""
-    if first.dtype not in FLOATS or second.dtype not in FLOATS:
+    first, second = new.tensors[name], old.tensors[name]
+    if (
+        isinstance(first, Stored)
+        and isinstance(second, Stored)
+        and not {first.dtype, second.dtype} <= set(FLOATS)
+    ):
         return not same_bytes(first, second)
-    a, b = TensorRows(first), TensorRows(second)
+    a, b = new.rows(name), old.rows(name)
     differ = False
     for rows in row_blocks(*a.shape):
         mine, theirs = a.float32(rows), b.float32(rows)
-        for values, stored in ((mine, first), (theirs, second)):
+        for values, model in ((mine, new), (theirs, old)):
             if not np.isfinite(values).all():
                 message, remedy = f'tensor "{name}" holds NaN or infinity', "get an undamaged copy"
-                raise PomonaError(message, where=stored.folder, remedy=remedy)
+                raise PomonaError(message, where=model.folder, remedy=remedy)
         differ = differ or not np.array_equal(mine, theirs)
     return differ
 
@@ -274,8 +315,10 @@ def in_memory(values: NDArray[np.float64], dtype: str, name: str, where: object)
     return NewTensor(dtype, values.shape, lambda: (data,))
 
 
-def as_stored(stored: Stored) -> NewTensor:
+def as_stored(stored: Stored | NewTensor) -> NewTensor:
     """A tensor that goes along as it is."""
+    if isinstance(stored, NewTensor):
+        return stored
 
     def blocks() -> Iterator[bytes]:
         values = TensorRows(stored)

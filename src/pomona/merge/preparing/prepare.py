@@ -193,10 +193,7 @@ class Stages:
             for key in QUANTISATION
             if isinstance(holder, dict) and key in holder
         }
-        self.notes.append(
-            f'"{name}" is quantised ({found.method}): {len(found.made)} weights are numbers again, '
-            f"in {found.dtype}; what rounding has lost stays lost"
-        )
+        self.notes.append(found.note(name))
 
     def adapt(self, name: str) -> None:
         """Lay a model's adapter on it."""

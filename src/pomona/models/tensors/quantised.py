@@ -84,6 +84,13 @@ class Dequantised:
     method: str
     dtype: str
 
+    def note(self, name: str) -> str:
+        """What is told of a model whose weights these are."""
+        return (
+            f'"{name}" is quantised ({self.method}): {len(self.made)} weights are numbers again, '
+            f"in {self.dtype}; what rounding has lost stays lost"
+        )
+
 
 def settings_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """What a config.json says of quantisation; empty where it says nothing."""
