@@ -9,16 +9,15 @@ import pytest
 from pomona.errors import PomonaError
 from pomona.files import (
     LISTING,
-    address,
     atomic_directory,
     atomic_file,
-    check_name,
     check_ours,
     read_array,
     remove_from,
     sweep,
     write_into,
 )
+from pomona.places import address, check_name
 from pomona.workspace import stamp
 
 DEAD = 2**22 + 1  # above every number that a process can have

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from pomona.errors import PomonaError
-from pomona.files import check_outputs
+from pomona.places import check_outputs
 from pomona.workspace import refuse_changed, stamp
 
 

@@ -1,6 +1,5 @@
 """Whole files or none, and only our own replaced: everything is written beside its destination,
-synced, and renamed over it. A folder that we make lists what we made in it, and no output of a
-command is one of its inputs or another of its outputs.
+synced, and renamed over it. A folder that we make lists what we made in it.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,11 +21,8 @@ from pomona.errors import PomonaError, first_line
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Where = str | Path
-
 LISTING = ".pomona.json"  # in a folder that we made: {"kind": …, "made": [names below the folder]}
 _LEFT = re.compile(r"\.(?P<name>.+)\.(?P<pid>[0-9]{1,10})\.(?P<kind>partial|old)", re.DOTALL)
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # `Path` leaves one of its slashes
 _ELSEWHERE = "choose another name, or move away what is there"
 _FOREIGN = "is not what Pomona wrote there, so it is not replaced"
 
@@ -39,33 +35,6 @@ def cache_folder() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("pomona"))
-
-
-def address(where: str | Path) -> str:
-    """A path or an s3:// address as text: `Path` takes one of an address's two slashes away."""
-    text = str(where)
-    return f"s3://{text[4:].lstrip('/')}" if text.startswith("s3:/") else text
-
-
-def check_name(where: str | Path) -> str:
-    """The address of a file or folder. Raises PomonaError when it is empty, holds NUL, or bytes
-    that are not UTF-8, which neither a card nor a plan can hold; and for addresses other than s3://
-    and a ~ that no shell has replaced, which would become folders of these names.
-    """
-    text = address(where)
-    wrong, remedy = "", "give the path of a file or a folder"
-    if text == "~" or text.startswith("~/"):
-        wrong = "begins with ~, which stands for no folder here"
-        remedy = 'write "$HOME" in its place: shells replace ~ only at the beginning of a word'
-    elif _SCHEME.match(text) and not text.startswith("s3://"):
-        wrong = "is an address that Pomona cannot read or write"
-        remedy = "give a path on this machine, or an s3:// address in small letters"
-    elif not text or "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
-        wrong = "is not the name of a file: it is empty, holds NUL, or is not UTF-8"
-    if wrong:
-        shown = text.encode("utf-8", "backslashreplace").decode() or '""'
-        raise PomonaError(wrong, where=shown, remedy=remedy)
-    return text
 
 
 def _beside(path: Path, kind: str = "partial") -> Path:
@@ -310,83 +279,6 @@ def _discard(old: Path, path: Path) -> None:
     for place, _, _ in os.walk(old, topdown=False):
         if not os.listdir(place):  # noqa: PTH208
             Path(place).rmdir()
-
-
-def check_outputs(
-    outputs: Mapping[str, Where | None],
-    inputs: Iterable[Where] = (),
-    *,
-    folders: Collection[str] = (),
-) -> None:
-    """Compare all outputs of a command with its inputs and each other, by real path (links
-    followed, and the same file under two names) or by s3:// address.
-
-    Args:
-        outputs: Files and folders that the command writes, by what the user calls them; None is
-            left out.
-        inputs: Files and folders that it reads.
-        folders: Names of outputs that are folders: nothing else may lie in them, nor be one.
-
-    Raises:
-        PomonaError: an output is an input or another output, or one of them lies in an output that
-            is a folder.
-    """
-    places = {name: _Place(where) for name, where in outputs.items() if where is not None}
-    for name, place in places.items():
-        if not place.path.name:
-            remedy = f"write {name} to a path below it"
-            raise PomonaError("is the root of everything", where=place.given, remedy=remedy)
-    read = [_Place(where) for where in inputs]
-    for name, place in places.items():
-        for other in read:
-            _compare(
-                name, place, other, f"is an input, and {name} would replace it", name in folders
-            )
-    for name, place in places.items():
-        for other_name, other in places.items():
-            if other_name != name:
-                both = f"would be {name} and {other_name} at once"
-                _compare(name, place, other, both, name in folders)
-
-
-class _Place:
-    """A local path with all links followed, or an address."""
-
-    def __init__(self, where: Where) -> None:
-        self.given = check_name(where)
-        self.remote = self.given.startswith("s3://")
-        self.path = (
-            PurePosixPath("/", self.given.removeprefix("s3://"))
-            if self.remote
-            else Path(os.path.realpath(self.given))
-        )
-
-    def same(self, other: _Place) -> bool:
-        """Whether both are one file or folder."""
-        if self.remote or other.remote:
-            return (self.remote, self.path) == (other.remote, other.path)
-        if self.path == other.path:
-            return True
-        try:
-            return os.path.samefile(self.path, other.path)  # noqa: PTH121
-        except OSError:
-            return False
-
-    def holds(self, other: _Place) -> bool:
-        """Whether the other lies in this folder."""
-        return self.remote == other.remote and self.path in other.path.parents
-
-
-def _compare(name: str, place: _Place, other: _Place, wrong: str, holds: bool) -> None:
-    remedy = f"write {name} to another path"
-    if place.same(other):
-        raise PomonaError(wrong, where=place.given, remedy=remedy)
-    if holds and place.holds(other):
-        raise PomonaError(
-            f"lies in {place.given}, which is {name}: nothing else may be there",
-            where=other.given,
-            remedy=remedy,
-        )
 
 
 def check_into(folder: Path, names: Iterable[str]) -> None:

@@ -17,7 +17,8 @@ from typing import Any, Self
 
 from pomona.documents import read_json
 from pomona.errors import PomonaError, ResourceError, first_line
-from pomona.files import Where, recover, sweep, write_json
+from pomona.files import recover, sweep, write_json
+from pomona.places import Where
 
 FileStamp = tuple[str, int, int, int]
 _FULL = {errno.ENOSPC, errno.EDQUOT}

@@ -153,7 +153,7 @@ QUIET = "data rates, data value, data audit page, models pull, serve, arena serv
 QUIET = f"{QUIET}, models list, doctor, forget redundancy, forget ladder, forget order, arena prioritize replay"  # need a process, a network or a run: tested on their own
 # The line itself is sound: it is refused for what is in its outputs' places.
 WHY = re.compile(
-    "is an input|would be|lies in|is there already|is not what|holds files|is no (?!column)"
+    "is an input|the next run would read|would be|lies in|is there already|is not what|holds files|is no (?!column)"
     "|is damaged|is not a store|is a merged|has a name of|is a folder|not a table Pomona can name"
 )
 NAMES = [f"{case.command} {place}" for place, case in enumerate(CASES)]
@@ -309,6 +309,24 @@ def test_no_output_is_an_input(case: Outputs, capsys: pytest.CaptureFixture[str]
         for name in case.inputs.split():
             for way in ways(name):
                 refused(case, replaced(case, output, way), capsys)
+    for name in re.findall(r"\S+\.(?:jsonl|csv)", case.inputs):
+        in_a_folder(case, name, capsys)
+
+
+def in_a_folder(case: Outputs, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a folder with a table no output may be a part: the next run would read it too."""
+    folder = Path("d", Path(name).stem)
+    folder.mkdir(parents=True)
+    shutil.copy(name, folder)
+    texts = {recipe: recipe.read_text() for recipe in Path().glob("*.yaml")}
+    for recipe, text in texts.items():
+        recipe.write_text(text.replace(f" {name}", f" {folder}"))
+    words = [str(folder) if word == name else word for word in case.line.split()]
+    for output in [*case.files.split(), *case.folders.split(), *case.pages.split()]:
+        line = " ".join(f"{folder}/{word}" if word == output else word for word in words)
+        assert "the next run would read it too" in refused(case, line, capsys)
+    for recipe, text in texts.items():
+        recipe.write_text(text)
 
 
 @pytest.mark.parametrize("case", CASES, ids=NAMES)

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from pomona.errors import PomonaError
-from pomona.files import check_outputs
+from pomona.places import check_outputs
 from pomona.records import parsing, read, store, write
 
 

@@ -24,7 +24,7 @@ from pomona.cli.errors import tell
 from pomona.cli.output import Format, Out, show_result
 from pomona.cli.progress import working
 from pomona.errors import PomonaError
-from pomona.files import check_outputs
+from pomona.places import check_outputs
 
 Flag = Annotated[bool, Parameter(show_default=False)]
 Inputs = Annotated[list[str], Parameter(help="Files, globs, dataset folders or s3:// addresses.")]

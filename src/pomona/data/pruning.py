@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pomona.data.bands import Band, Floats, Ints, by_group, check_band, select_band
 from pomona.errors import PomonaError
-from pomona.files import address
+from pomona.places import address
 
 if TYPE_CHECKING:
     from pomona.data.mixing.table_scan import Inputs, Scan

@@ -16,7 +16,7 @@ from pyarrow import fs
 
 from pomona.documents import read_json
 from pomona.errors import PomonaError
-from pomona.files import Where, address
+from pomona.places import Where, address
 from pomona.records import Records, Results, check_writable, format_of, info, is_remote, notes_of
 
 

@@ -15,10 +15,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pomona import stats
-from pomona.files import check_outputs
 from pomona.forget.change import Change, Comparison, note_of, unseen_rate
 from pomona.forget.page import check_page, write_page
 from pomona.forget.predictions import Predictions, paths_of, read_predictions
+from pomona.places import check_outputs
 from pomona.records import Where
 from pomona.tasks import ExactMatch, Metric, metric as metric_named
 

@@ -10,11 +10,12 @@ from xml.etree import ElementTree
 
 from pomona.documents import open_file
 from pomona.errors import PomonaError
-from pomona.files import check_outputs, recover, write_text
+from pomona.files import recover, write_text
 from pomona.forget.change import Change, Comparison
 from pomona.forget.comparison import compare
 from pomona.forget.predictions import paths_of
 from pomona.pages import clean
+from pomona.places import check_outputs
 from pomona.records import Where
 
 _SUITE = "pomona forget check"

@@ -12,12 +12,13 @@ import pyarrow.compute
 from pomona._version import __version__
 from pomona.documents import parse_json
 from pomona.errors import PomonaError
-from pomona.files import check_into, check_outputs
+from pomona.files import check_into
 from pomona.markers.chats import Side, texts_of
 from pomona.markers.columns import BY, FORM, PREFIX, SURE, opened, tagged
 from pomona.markers.measures import token_counter
 from pomona.markers.results import PAGE, Coverage, Report
 from pomona.markers.training import bare_rows
+from pomona.places import check_outputs
 from pomona.records import Records, Where
 
 pc: Any = pyarrow.compute  # its stubs lack most functions

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pomona.documents import parse_json
 from pomona.errors import PomonaError
-from pomona.files import address, json_text
+from pomona.files import json_text
 from pomona.markers.attached import (
     bare_answers,
     bare_prompts,
@@ -49,6 +49,7 @@ from pomona.markers.lists import (
 )
 from pomona.markers.taxonomy import PAPER, Taxonomy, read_taxonomy
 from pomona.markers.trained import trained_of
+from pomona.places import address
 from pomona.records import (
     Card,
     Records,

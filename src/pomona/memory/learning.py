@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from pomona.answers import together
 from pomona.errors import PomonaError
-from pomona.files import check_outputs
 from pomona.memory.candidates import FEATURES
 from pomona.memory.phrases import COMPOSED, EDITED
 from pomona.memory.rows import RowMemory, filled_rows
 from pomona.memory.selecting import SHORTLIST, MemorySelector, Shortlist
 from pomona.memory.selector import Selector, cross_fitted
 from pomona.models import Model, Request, load, wait_for
-from pomona.records import Where
+from pomona.places import check_outputs
+from pomona.records import Where, files_at
 from pomona.tasks import Metric, metric as metric_of
 
 PENALTY = 0.003
@@ -77,7 +77,7 @@ def learn_selector(
     if neighbours < 0 or shortlist < 1:
         message = f"{neighbours} neighbours and a shortlist of {shortlist}"
         raise PomonaError(message, remedy="give neighbours from 0 and a shortlist from 1")
-    check_outputs({"the selector": out}, [str(inputs), *memory.paths])
+    check_outputs({"the selector": out}, [*files_at(inputs), *memory.paths])
     if os.path.isdir(out):  # noqa: PTH112 - it may be an address
         raise PomonaError("is a folder", where=out, remedy="name a file for the selector")
     if os.path.lexists(out):

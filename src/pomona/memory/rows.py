@@ -417,7 +417,7 @@ def open_memory(
     rows: list[KeptRow] = []
     paths: Sequence[str] = ()
     if table is not None:
-        paths = [str(path) for path in records.read(table).paths]
+        paths = records.read(table).paths
         for row in filled_rows(table, [source, answer, group]):
             of = str(row[group]) if group else ""
             rows.append(KeptRow(len(rows), str(row[source]), str(row[answer]), of))

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pomona.errors import PomonaError, nearest
-from pomona.files import check_ours, check_outputs
+from pomona.files import check_ours
 from pomona.merge.adapter_methods import (
     METHODS,
     AdapterMethod,
@@ -31,6 +31,7 @@ from pomona.merge.preparing.adapter_files import (
     read_adapter,
 )
 from pomona.models.tensors import NewTensor, Stored, stored_array, to_float32, write_made
+from pomona.places import check_outputs
 from pomona.workspace import refuse_changed, stamp
 
 _PAIRS = (("lora_A", "lora_B"), ("lora_embedding_A", "lora_embedding_B"))

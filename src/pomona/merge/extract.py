@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.files import check_ours, check_outputs
+from pomona.files import check_ours
 from pomona.merge.planning.checking import same_bytes
 from pomona.merge.planning.models import locate_model
 from pomona.merge.preparing.keymap import ties_in
@@ -42,6 +42,7 @@ from pomona.models.tensors import (
     to_float32,
     write_made,
 )
+from pomona.places import check_outputs
 from pomona.workspace import refuse_changed, stamp
 
 KIND = "an adapter"

@@ -17,7 +17,6 @@ from typing import Any
 
 from pomona._version import __version__
 from pomona.errors import PomonaError
-from pomona.files import check_outputs
 from pomona.merge.engine.run import Progress, merge_many, merge_recipe
 from pomona.merge.engine.writing import write_outline
 from pomona.merge.plan import MERGED, MergeResult
@@ -27,6 +26,7 @@ from pomona.merge.reading.reader import MergekitDocument
 from pomona.merge.reading.recipe import MergeRecipe
 from pomona.merge.reading.sections import read_recipe
 from pomona.models.tensors import ResultWorkspace, check_free
+from pomona.places import check_outputs
 from pomona.workspace import Workspace, stamp
 
 _NAME = re.compile(r"[^\W_][^+@\\]{0,199}")

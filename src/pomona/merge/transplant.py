@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.files import atomic_file, check_outputs, read_array
+from pomona.files import atomic_file, read_array
 from pomona.merge.engine.run import Progress, bytes_of, merge_planned
 from pomona.merge.plan import MERGED, MergePlan, MergeResult, TensorInput, TensorJob
 from pomona.merge.planning.models import Opened, folders_of, locate_model
@@ -44,6 +44,7 @@ from pomona.models.tensors import (
     is_head,
     keep,
 )
+from pomona.places import check_outputs
 from pomona.workspace import stamp
 
 TransplantMethod = Literal["omp", "mean"]

@@ -22,7 +22,6 @@ from pomona.files import (
     atomic_directory,
     check_into,
     check_ours,
-    check_outputs,
     json_text,
     remove_from,
     sweep,
@@ -30,6 +29,7 @@ from pomona.files import (
     write_json,
 )
 from pomona.models import Request
+from pomona.places import check_outputs
 from pomona.recipe.asked import Says
 from pomona.recipe.costs import total
 from pomona.recipe.graph import STEP_FOLDER, RunFolder, RunInput, Step, ancestors

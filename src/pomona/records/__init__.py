@@ -43,7 +43,12 @@ if TYPE_CHECKING:
         rows_by_file as rows_by_file,
         split as split,
     )
-    from pomona.records.reading import TABLES as TABLES, Where as Where, read as read
+    from pomona.records.reading import (
+        TABLES as TABLES,
+        Where as Where,
+        files_at as files_at,
+        read as read,
+    )
     from pomona.records.records import (
         Derived as Derived,
         Records as Records,
@@ -98,7 +103,7 @@ __getattr__, __dir__ = lazily(
         "engines": "check_engine spread workers",
         "parquet": "ParquetSource open_parquet",
         "pieces": "PIECE_BYTES Piece parallel rows_by_file split",
-        "reading": "TABLES Where read",
+        "reading": "TABLES Where files_at read",
         "records": "Derived Records as_records filtered write",
         "results": "Card Input Results Written card_of inputs_of listed_in_card",
         "section": "NamedRows Names",

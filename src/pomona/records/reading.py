@@ -16,7 +16,8 @@ from pyarrow import fs
 
 from pomona.documents import parse_json
 from pomona.errors import PomonaError
-from pomona.files import check_outputs, write_text
+from pomona.files import write_text
+from pomona.places import Found, check_outputs
 from pomona.records.column_types import plain
 from pomona.records.engines import check_engine
 from pomona.records.parquet import open_arrow, open_parquet
@@ -120,6 +121,18 @@ def read(
     return replace(records, drops=True, rejects=None if rejects is None else str(rejects))
 
 
+def files_at(source: Where) -> Sequence[str]:
+    """The files that `read` would read, by which outputs are checked before anything is opened. Of
+    what is not there or is no table, which `read` refuses, the name.
+    """
+    if isinstance(source, pa.Table):
+        return ()
+    try:
+        return _files(source, {})
+    except PomonaError:
+        return [str(source)] if isinstance(source, str | Path) else [str(one) for one in source]
+
+
 def _by_policy(policy: RowPolicy, source: Where, columns: Any, engine: str | None) -> Records:
     """What `read` gives in a block of `malformed_rows`: of one table the same at every call, so
     that its rejects are written once.
@@ -198,7 +211,7 @@ def _value(written: str) -> Any:
     return None if written == _NO_VALUE else unquote(written)
 
 
-def _files(source: Any, keys: dict[str, dict[str, str]]) -> list[str]:
+def _files(source: Any, keys: dict[str, dict[str, str]]) -> Sequence[str]:
     """The files that are meant, and in `keys` the columns that their folders are named by."""
     if isinstance(source, str | Path):
         return _at(str(source), keys)
@@ -208,14 +221,14 @@ def _files(source: Any, keys: dict[str, dict[str, str]]) -> list[str]:
     return [file for item in source for file in _files(item, keys)]
 
 
-def _at(uri: str, keys: dict[str, dict[str, str]]) -> list[str]:
+def _at(uri: str, keys: dict[str, dict[str, str]]) -> Sequence[str]:
     if "://" in uri and not is_remote(uri):
         remedy = "use a local path or s3://BUCKET/KEY"
         raise PomonaError("unknown kind of address", where=uri, remedy=remedy)
     what = info(uri)
     if what.type == fs.FileType.Directory:
         folder = uri.rstrip("/") or "/"
-        files = _table_in(folder)
+        files = [Found(file, [folder]) for file in _table_in(folder)]
         keys |= {file: _keys(_parts(file, folder)[:-1]) for file in files}
         return files
     if what.type == fs.FileType.File:
@@ -226,7 +239,8 @@ def _at(uri: str, keys: dict[str, dict[str, str]]) -> list[str]:
         check_regular(uri)
     if any(sign in uri for sign in "*?["):
         fixed = set(PurePosixPath(uri).parts)
-        files = [file for match in expand(uri) for file in _at(match, keys)]
+        met = (file for match in expand(uri) for file in _at(match, keys))
+        files = [Found(file, [uri, *getattr(file, "among", ())]) for file in met]
         for file in files:
             between = [part for part in PurePosixPath(file).parts[:-1] if part not in fixed]
             keys[file] = _keys(between)

@@ -20,17 +20,8 @@ from pyarrow import fs
 from pomona._version import __version__
 from pomona.documents import parse_json, read_json
 from pomona.errors import PomonaError
-from pomona.files import (
-    Where,
-    address,
-    cache_folder,
-    check_outputs,
-    file_sha256,
-    recover,
-    sha256_of,
-    sync,
-    write_json,
-)
+from pomona.files import cache_folder, file_sha256, recover, sha256_of, sync, write_json
+from pomona.places import Where, address, check_outputs
 from pomona.records.store import info, is_remote, locate
 from pomona.records.writing import WritableRows, upload, write_partial
 from pomona.workspace import Lock, disk_guard, refuse_changed
@@ -104,7 +95,7 @@ class Card:
 
 
 def card_of(out: str | Path) -> Path:
-    """Where the card of `out` is; `pomona.files.address` tells a remote one's."""
+    """Where the card of `out` is; `pomona.places.address` tells a remote one's."""
     return Path(f"{out}.card.json")
 
 

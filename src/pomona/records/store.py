@@ -23,7 +23,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from pomona.errors import PomonaError, first_line, nearest
-from pomona.files import address, check_name
+from pomona.places import address, check_name, glob_pattern
 
 BLOCK = 1 << 20
 XZ_MEMORY = 1 << 30  # xz -9 takes 65 MiB
@@ -141,7 +141,7 @@ def expand(pattern: str) -> list[str]:
     plain = pattern[: min(pattern.index(sign) for sign in "*?[" if sign in pattern)]
     fixed = plain.rpartition("/")[0] or ("/" if plain.startswith("/") else ".")
     if is_remote(pattern):
-        matches = re.compile(_remote_pattern(pattern))
+        matches = re.compile(glob_pattern(pattern))
         matching = [uri for uri in children(fixed, recursive=True) if matches.fullmatch(uri)]
     else:
         paths = glob.iglob(pattern, recursive=True)  # noqa: PTH207
@@ -151,16 +151,6 @@ def expand(pattern: str) -> list[str]:
         remedy = _suggest(fixed, pattern.rsplit("/", 1)[-1])
         raise PomonaError("no file matches the pattern", where=pattern, remedy=remedy)
     return matching
-
-
-def _remote_pattern(pattern: str) -> str:
-    """A glob as a regular expression, with the meaning it has on a disk."""
-    signs = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    parts = re.split(r"(\*\*/|\*\*|\*|\?|\[!?\]?[^\]]*\])", pattern)
-    return "".join(
-        signs.get(part) or (part.replace("[!", "[^") if at % 2 else re.escape(part))
-        for at, part in enumerate(parts)
-    )
 
 
 def missing(uri: str) -> PomonaError:

@@ -19,7 +19,8 @@ import pyarrow as pa
 from pyarrow import fs
 
 from pomona.errors import PomonaError
-from pomona.files import address, atomic_file
+from pomona.files import atomic_file
+from pomona.places import address
 from pomona.records.column_types import (
     BATCH_ROWS,
     MisfitError,

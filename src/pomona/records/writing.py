@@ -15,7 +15,8 @@ import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
 from pomona.errors import PomonaError
-from pomona.files import address, atomic_file
+from pomona.files import atomic_file
+from pomona.places import address
 from pomona.records.parsing import ParsedRow, csv_rows, jsonl_rows
 from pomona.records.store import BLOCK, COMPRESSIONS, MARK, format_of, is_remote, locate
 from pomona.workspace import disk_guard

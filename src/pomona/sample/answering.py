@@ -26,8 +26,8 @@ from pomona.answers import (
     text_of,
 )
 from pomona.errors import PomonaError
-from pomona.files import check_outputs
 from pomona.models import Model, Reply, Request, Spent, able, prompt_tokens, wait_for
+from pomona.places import check_outputs
 from pomona.records import Card, Records
 from pomona.sample.selection.choice import SelectionContext
 from pomona.sample.selection.choosing import agreement, check, choose, needs_logprobs

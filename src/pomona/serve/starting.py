@@ -106,7 +106,7 @@ def serve(
     """
     needed = ("starlette", "uvicorn", "httpx", "prometheus_client")
     require(*needed, extra="serve", for_what="to serve models")
-    from pomona.files import check_outputs
+    from pomona.places import check_outputs
     from pomona.serve.access import check_log
     from pomona.serve.app import open_markers, open_models, run
     from pomona.serve.settings import ServeSettings, check_host, parse_size, read_keys

@@ -13,7 +13,7 @@ import pyarrow as pa
 from pomona.arena.auditing.results import ArenaAudit
 from pomona.arena.battles import is_list
 from pomona.arena.votes import Votes
-from pomona.files import check_into, check_outputs, write_into
+from pomona.files import check_into, write_into
 from pomona.pages import (
     SCHEMA,
     UNKNOWN,
@@ -28,6 +28,7 @@ from pomona.pages import (
     signed,
     within,
 )
+from pomona.places import check_outputs
 from pomona.records import Where, read
 
 NAME = "index.html"

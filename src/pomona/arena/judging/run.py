@@ -28,7 +28,7 @@ from pomona.arena.judging.prompting import JudgePrompt, asked_row, judge_prompt
 from pomona.arena.judging.results import JudgeAudit
 from pomona.arena.votes import VoteColumns, Votes
 from pomona.errors import PomonaError
-from pomona.files import check_outputs
+from pomona.places import check_outputs
 from pomona.records import (
     Card,
     Records,
@@ -38,6 +38,7 @@ from pomona.records import (
     as_records,
     card_of,
     check_types,
+    files_at,
     format_of,
     inputs_of,
 )
@@ -106,7 +107,8 @@ def judge(
         ResourceError: the last 5 requests all failed. The store keeps what was said.
     """
     who = _check(judge, metric, verdicts, reference, out, asking.get("dry_run", False))
-    read = [str(one) for one in (pairs, verdicts) if isinstance(one, str | Path)]
+    named = [one for one in (pairs, verdicts) if isinstance(one, str | Path)]
+    read = [file for one in named for file in files_at(one)]
     outputs = {"--out": out, "the card": out and card_of(out), "the store": asking.get("store")}
     check_outputs({**outputs, "--page": page}, read, folders=["--page"])
     if page is not None:

@@ -13,8 +13,9 @@ from pomona.arena.prioritizing.results import (
     Priorities,
     Replay,
 )
-from pomona.files import check_into, check_outputs, write_into
+from pomona.files import check_into, write_into
 from pomona.pages import SCHEMA, nominal, picture, quantitative, render
+from pomona.places import check_outputs
 
 NAME = "index.html"
 _ROWS = 50

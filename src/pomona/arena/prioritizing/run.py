@@ -174,7 +174,7 @@ def _paths(source: Any) -> list[str]:
         return []
     if isinstance(source, str | Path) and is_list(source):
         return [str(source)]
-    return [str(path) for path in read(source).paths]
+    return read(source).paths
 
 
 class _Study:

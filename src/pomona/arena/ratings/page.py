@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pomona.arena.ratings.results import RatedModel, Ratings
 from pomona.arena.votes import Votes
-from pomona.files import check_into, check_outputs, write_into
+from pomona.files import check_into, write_into
 from pomona.pages import (
     SCHEMA,
     UNKNOWN,
@@ -23,6 +23,7 @@ from pomona.pages import (
     render,
     within,
 )
+from pomona.places import check_outputs
 from pomona.records import Records, read
 
 NAME = "index.html"

@@ -25,7 +25,8 @@ from pomona.data.audit.prelabel import (
 )
 from pomona.data.audit.rows import FileRows, InputRows, Inputs
 from pomona.errors import PomonaError
-from pomona.files import atomic_directory, check_outputs, write_json, write_text
+from pomona.files import atomic_directory, write_json, write_text
+from pomona.places import check_outputs
 from pomona.records import Card, card_of, listed_in_card, notes_of
 
 _SOURCE = "source"

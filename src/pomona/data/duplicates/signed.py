@@ -23,7 +23,8 @@ from pomona.data.duplicates._loops import loop
 from pomona.data.work import noted
 from pomona.documents import read_json
 from pomona.errors import PomonaError, first_line, nearest
-from pomona.files import atomic_directory, atomic_file, check_name, read_array, write_json
+from pomona.files import atomic_directory, atomic_file, read_array, write_json
+from pomona.places import check_name
 from pomona.shingles import HASHES, SHINGLES, bands_for
 from pomona.workspace import Lock, disk_guard
 

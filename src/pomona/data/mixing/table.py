@@ -21,7 +21,7 @@ from pomona.data.mixing.schedule import Schedule, curve, exposures, schedule_of
 from pomona.data.mixing.table_scan import Inputs, Scan, scan
 from pomona.data.work import results_of
 from pomona.errors import PomonaError
-from pomona.files import check_outputs
+from pomona.places import check_outputs
 from pomona.records import Card, Records, Results
 from pomona.workspace import disk_guard
 

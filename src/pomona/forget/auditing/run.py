@@ -12,7 +12,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError, nearest
-from pomona.files import check_outputs
 from pomona.forget.auditing.calibration import calibration
 from pomona.forget.auditing.damage import damage
 from pomona.forget.auditing.exemplars import Excess, Labels, Pool, Scores, modal
@@ -27,6 +26,7 @@ from pomona.forget.auditing.populations import (
 from pomona.forget.auditing.results import ALPHA, Audit, LevelAudit, Overlap, Power
 from pomona.forget.auditing.slices import Found, Slice, Slicer, corrected, normalised_welch
 from pomona.forget.predictions import paths_of
+from pomona.places import check_outputs
 from pomona.records import Where
 
 Progress = Callable[[int, int], None]

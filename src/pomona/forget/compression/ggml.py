@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 
 from pomona.documents import open_file
 from pomona.errors import PomonaError, reason_of
-from pomona.files import atomic_file, check_outputs, recover
+from pomona.files import atomic_file, recover
 from pomona.forget.compression.result import Compressed, CompressedModule, Progress
 from pomona.forget.compression.settings import Settings
 from pomona.models import fingerprint, gguf_header, names, present, require
 from pomona.models.tensors import row_blocks
+from pomona.places import check_outputs
 from pomona.workspace import disk_guard, refuse_changed, room_on_disk, stamp
 
 _SIGNATURE = "pomona.signature"  # the key under which a file says that we wrote it

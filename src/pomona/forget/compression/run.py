@@ -14,7 +14,6 @@ import numpy as np
 
 from pomona._version import __version__
 from pomona.errors import PomonaError
-from pomona.files import check_outputs
 from pomona.forget.compression.calibration import (
     Norms,
     digest_of,
@@ -55,6 +54,7 @@ from pomona.models.tensors import (
     is_table,
     lay_out,
 )
+from pomona.places import check_outputs
 from pomona.workspace import is_full, refuse_changed, room_on_disk, stamp
 
 KIND = "a compressed model"

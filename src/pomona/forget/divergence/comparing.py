@@ -19,7 +19,6 @@ import torch
 
 from pomona import stats
 from pomona.errors import PomonaError
-from pomona.files import check_outputs
 from pomona.forget.divergence.cache import CachedSide, keeping
 from pomona.forget.divergence.figures import Figures, Log, corrected
 from pomona.forget.divergence.measures import losses, measured
@@ -34,6 +33,7 @@ from pomona.forget.divergence.texts import (
     windows as windows_of,
 )
 from pomona.models.torch import Unit
+from pomona.places import check_outputs
 from pomona.records import Where
 
 _BLOCK_BYTES = 1 << 25  # logits of one side that are there at once

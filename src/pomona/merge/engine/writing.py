@@ -17,7 +17,6 @@ from types import TracebackType
 from typing import Any
 
 from pomona._version import __version__
-from pomona.files import check_outputs
 from pomona.merge.engine.streams import KEPT, MergePiece, block_of
 from pomona.merge.methods.kernels import kernel_of
 from pomona.merge.methods.linear import holds_odd
@@ -43,6 +42,7 @@ from pomona.models.tensors import (
     row_blocks,
     size_of,
 )
+from pomona.places import check_outputs
 from pomona.workspace import is_full, refuse_changed, room_on_disk
 
 FORMAT = 1  # of a result that is being made: another number is not gone on from

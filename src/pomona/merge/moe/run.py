@@ -13,7 +13,6 @@ from typing import Any, NoReturn
 import numpy as np
 
 from pomona.errors import PomonaError, nearest
-from pomona.files import check_outputs
 from pomona.merge.engine.run import Progress, merge_planned
 from pomona.merge.moe.configuration import (
     KINDS,
@@ -39,6 +38,7 @@ from pomona.models.tensors import (
     row_blocks,
     stored_array,
 )
+from pomona.places import check_outputs
 from pomona.workspace import stamp
 
 _SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers")

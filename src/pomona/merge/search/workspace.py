@@ -16,12 +16,13 @@ import numpy as np
 
 from pomona.documents import read_json
 from pomona.errors import PomonaError, first_line
-from pomona.files import atomic_file, check_outputs, read_array, write_json
+from pomona.files import atomic_file, read_array, write_json
 from pomona.ledger import Meter
 from pomona.merge.plan import MergePlan
 from pomona.merge.search.judge import Judge, digest_of
 from pomona.merge.search.results import System
 from pomona.merge.search.space import SECTIONS
+from pomona.places import check_outputs
 from pomona.tasks import Items
 from pomona.workspace import Lock, Workspace, disk_guard
 

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from pomona import records
 from pomona.documents import read_json
 from pomona.errors import PomonaError
-from pomona.files import atomic_directory, check_ours, check_outputs, read_array, write_json
+from pomona.files import atomic_directory, check_ours, read_array, write_json
 from pomona.models import Model, load, wait_for
+from pomona.places import check_outputs
 from pomona.text import search_terms
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from pomona import records
 from pomona.errors import PomonaError, nearest
-from pomona.files import check_outputs
 from pomona.models import load, wait_for
+from pomona.places import check_outputs
 from pomona.sample.context.index import no_text
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from typing import Any
 
 from pomona.documents import read_json
 from pomona.errors import PomonaError
-from pomona.files import check_outputs
 from pomona.models import (
     Shape,
     gguf_header,
@@ -22,6 +21,7 @@ from pomona.models import (
     read_config,
     training_flops,
 )
+from pomona.places import check_outputs
 from pomona.scale.compute.configuration import count_modules
 from pomona.scale.compute.energy import Efficiency, efficiency
 from pomona.scale.compute.equivalents import Answering, Rival, equivalents, rival

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError, nearest
-from pomona.files import check_outputs
+from pomona.places import check_outputs
 from pomona.scale.curves.page import check_page, write_decisions
 from pomona.scale.curves.ranking import Agreement, agreement, extrapolated, signs
 from pomona.scale.curves.reading import read_scores

@@ -17,7 +17,7 @@ import numpy as np
 
 from pomona import stats
 from pomona.errors import PomonaError, nearest
-from pomona.files import check_outputs
+from pomona.places import check_outputs
 from pomona.scale.curves.page import check_page, write_inflection
 from pomona.scale.curves.reading import read_scores
 from pomona.scale.curves.results import Curve, Inflection

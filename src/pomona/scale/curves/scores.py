@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pomona import stats
+from pomona.records import files_at
 
 Floats = NDArray[np.float64]
 Key = tuple[int, str, str]  # a system by its place, a metric, a group
@@ -111,10 +112,11 @@ def sources_of(inputs: Source | Sequence[Source]) -> list[Source]:
     return list(cast("Sequence[Source]", inputs))
 
 
-def paths_of(sources: Sequence[Source]) -> list[str | Path]:
+def paths_of(sources: Sequence[Source]) -> list[str]:
     """The files among sources, which no output may replace, and runs by their folders."""
-    named = [one.name if isinstance(one, Measured) else one for one in sources]
-    return [one for one in named if isinstance(one, str | Path)]
+    runs = [one.name for one in sources if isinstance(one, Measured)]
+    named = [one for one in sources if isinstance(one, str | Path)]
+    return [*runs, *(file for one in named for file in files_at(one))]
 
 
 def higher_is_better(metric: str) -> bool:

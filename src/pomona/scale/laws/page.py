@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pomona.files import check_into, check_outputs, write_into
+from pomona.files import check_into, write_into
 from pomona.pages import (
     SCHEMA,
     UNKNOWN,
@@ -21,6 +21,8 @@ from pomona.pages import (
     render,
     short,
 )
+from pomona.places import check_outputs
+from pomona.records import files_at
 from pomona.scale.laws.budget import Budget
 from pomona.scale.laws.results import Allocation, ScalingFit
 
@@ -49,7 +51,8 @@ _PLAIN = {"zero": False}
 def check_page(folder: Path, runs: Any) -> None:
     """Raise PomonaError where the page would replace one of the runs, or what is none of ours."""
     several = runs if isinstance(runs, list | tuple) else [runs]
-    inputs = [one for one in several if isinstance(one, str | Path)]
+    named = [one for one in several if isinstance(one, str | Path)]
+    inputs = [file for one in named for file in files_at(one)]
     check_outputs({"--page": folder}, inputs, folders=["--page"])
     check_into(folder, [NAME])
 

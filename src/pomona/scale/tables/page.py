@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from pomona.files import check_into, check_outputs, write_into
+from pomona.files import check_into, write_into
 from pomona.pages import (
     SCHEMA,
     UNKNOWN,
@@ -22,6 +22,7 @@ from pomona.pages import (
     render,
     within,
 )
+from pomona.places import check_outputs
 from pomona.records import Where, read
 from pomona.scale.tables.results import CURVES, QUANTITIES
 

@@ -18,8 +18,9 @@ from pomona.answers.categories import (
     read_definitions,
 )
 from pomona.errors import PomonaError
-from pomona.files import check_into, check_outputs
-from pomona.records import Card, Records, Where, as_records, as_text, card_of, read
+from pomona.files import check_into
+from pomona.places import check_outputs
+from pomona.records import Card, Records, Where, as_records, as_text, card_of, files_at, read
 from pomona.stats import MINIMUM, Resamples
 from pomona.synth.categories.agreement import Drawing, agree
 from pomona.synth.categories.human import human_labels
@@ -95,7 +96,7 @@ def annotate(
     told = read_definitions(definitions) if isinstance(definitions, Path) else definitions
     column = column or _column(records)
     where = str(records.source.where)
-    read_in = [*records.paths, *([str(labels)] if isinstance(labels, str | Path) else [])]
+    read_in = [*records.paths, *(files_at(labels) if isinstance(labels, str | Path) else [])]
     read_in += [str(one) for one in (definitions, template) if isinstance(one, Path)]
     outputs = {"--out": out, "the card": card_of(out), "the store": asking.get("store")}
     check_outputs({**outputs, "--page": page}, read_in, folders=["--page"])

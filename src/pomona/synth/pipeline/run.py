@@ -19,15 +19,8 @@ from numpy.typing import NDArray
 from pomona._version import __version__
 from pomona.answers import open_store
 from pomona.errors import GateFailed, PomonaError
-from pomona.files import (
-    check_into,
-    check_ours,
-    check_outputs,
-    json_text,
-    remove_from,
-    sweep,
-    write_into,
-)
+from pomona.files import check_into, check_ours, json_text, remove_from, sweep, write_into
+from pomona.places import check_outputs
 from pomona.synth.checks import NearDuplicates
 from pomona.synth.pipeline.asking import Asking
 from pomona.synth.pipeline.forecast import (

@@ -13,7 +13,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.files import check_into, check_outputs
+from pomona.files import check_into
+from pomona.places import check_outputs
 from pomona.records import Records, Where, read
 from pomona.stats import MINIMUM
 from pomona.synth.profile.answers import Samples, answers_of, is_model, preferred

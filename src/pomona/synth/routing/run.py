@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError, nearest
-from pomona.files import check_into, check_outputs
+from pomona.files import check_into
+from pomona.places import check_outputs
 from pomona.records import Where, read
 from pomona.stats import MINIMUM
 from pomona.synth.rewards import Reward, reward_from

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from pomona._version import __version__
 from pomona.errors import GateFailed, PomonaError
-from pomona.files import atomic_directory, check_into, check_ours, check_outputs, json_text
+from pomona.files import atomic_directory, check_into, check_ours, json_text
+from pomona.places import check_outputs
 from pomona.records import NamedRows, write
 from pomona.stats import largest_remainder, wilson
 from pomona.synth.targeting.cells import Key, Side, Sorter, read_rows, tally
