@@ -155,6 +155,38 @@ def test_a_kill_while_it_is_removed_leaves_no_rest(tmp_path, kept):
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
+STEPS = ("mkdir", "rename", "replace", "unlink", "rmdir")  # what changes names on the disk
+
+
+def killed(plain, left):
+    def step(*given, **more):
+        if next(left, None) is None:
+            os._exit(9)
+        return plain(*given, **more)
+
+    return step
+
+
+def test_a_kill_at_any_step_leaves_no_empty_folder(tmp_path, monkeypatch):
+    at = 0
+    for at in range(100):
+        child = os.fork()
+        if child == 0:
+            left = iter(range(at))
+            for name in STEPS:
+                monkeypatch.setattr(Path, name, killed(getattr(Path, name), left))
+            with Workspace(tmp_path / "deep" / "work", PLAN).resumed() as folder:
+                (folder / "half").write_text("x")
+            os._exit(0)
+        if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0:
+            break
+        assert not list(tmp_path.glob("deep/work")) or list(tmp_path.glob("deep/work/*")), at
+        with Workspace(tmp_path / "deep" / "work", PLAN).resumed():
+            pass
+        assert not list((tmp_path / "deep").iterdir()), at
+    assert 8 < at < 99 and not list((tmp_path / "deep").iterdir())
+
+
 def test_two_do_not_work_in_one_folder(tmp_path):
     with (
         Workspace(tmp_path / "work", PLAN).resumed(),

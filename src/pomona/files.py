@@ -157,7 +157,7 @@ def recover(path: Path) -> None:
     """
     if not path.parent.is_dir():
         return
-    for left in _leftovers(path.parent):
+    for left in leftovers(path.parent):
         if left.match["name"] != path.name:
             continue
         if left.match["kind"] == "old" and _made(left.path) and not os.path.lexists(path):
@@ -171,11 +171,13 @@ def sweep(folder: Path, *, deep: bool = False) -> None:
     below = [path for path in folder.rglob("*") if path.is_dir()] if deep else []
     for place in [folder, *below]:
         if place.is_dir():  # it may have gone with the one above
-            for left in _leftovers(place):
+            for left in leftovers(place):
                 recover(place / left.match["name"])
 
 
-class _Leftover:
+class Leftover:
+    """What a writer that is no more left: where it is, and the parts of its name."""
+
     def __init__(self, path: Path, match: re.Match[str]) -> None:
         self.path, self.match = path, match
 
@@ -189,11 +191,11 @@ class _Leftover:
             shutil.rmtree(self.path, ignore_errors=True)
 
 
-def _leftovers(folder: Path) -> list[_Leftover]:
+def leftovers(folder: Path) -> list[Leftover]:
     """What writers that are no more left in a folder."""
     matches = [(name, _LEFT.fullmatch(name)) for name in os.listdir(folder)]  # noqa: PTH208
     return [
-        _Leftover(folder / name, match)
+        Leftover(folder / name, match)
         for name, match in matches
         if match is not None and not _alive(int(match["pid"]))
     ]

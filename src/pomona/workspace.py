@@ -11,13 +11,13 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
 from pomona.documents import read_json
 from pomona.errors import PomonaError, ResourceError, first_line
-from pomona.files import recover, sweep, write_json
+from pomona.files import leftovers, recover, sweep, write_json
 from pomona.places import Where
 
 FileStamp = tuple[str, int, int, int]
@@ -153,6 +153,7 @@ class Workspace:
         filled. (The work folder itself may be anybody's, as long as it is empty.)
         """
         remedy = "choose another work folder, or move away what is there"
+        self._sweep_beside()
         if self.root.is_dir():
             recover(self._marker)
             if self._read() is None and any(self.root.iterdir()):
@@ -195,10 +196,14 @@ class Workspace:
         with disk_guard(self.root):
             if self._read() is None:
                 made = not self.root.exists()
-                self.root.mkdir(parents=True, exist_ok=True)
                 marked = {"id": secrets.token_hex(8), "made": made, "plan": self.plan}
-                # Before the folder that it names: without it nobody would know whose that is.
-                write_json(self._marker, marked)
+                # Before the folder that it names: without it nobody would know whose that is. And
+                # in a new folder before that has its name, or a kill would leave it empty.
+                place = self._beside if made else self.root
+                place.mkdir(parents=True, exist_ok=True)
+                write_json(place / MARKER, marked)
+                if made:
+                    place.rename(self.root)
             self.folder.mkdir(exist_ok=True)
 
     def remove(self) -> None:
@@ -211,9 +216,22 @@ class Workspace:
         if folder.is_dir():
             folder.rename(gone)
         shutil.rmtree(gone, ignore_errors=True)
-        self._marker.unlink()
-        if marked.get("made") and not any(self.root.iterdir()):
-            self.root.rmdir()
+        if marked.get("made") and [one.name for one in self.root.iterdir()] == [MARKER]:
+            self.root.rename(self._beside)
+            _take_away(self._beside)
+        else:
+            self._marker.unlink()
+
+    @property
+    def _beside(self) -> Path:
+        """What the folder is called before and after all that a kill could leave behind."""
+        return self.root.with_name(f".{self.root.name}.{os.getpid()}.partial")
+
+    def _sweep_beside(self) -> None:
+        """Take away what a kill left while the folder was made or removed."""
+        for left in leftovers(self.root.parent) if self.root.parent.is_dir() else ():
+            if left.match["name"] == self.root.name and left.match["kind"] == "partial":
+                _take_away(left.path)
 
     @contextmanager
     def resumed(self) -> Iterator[Path]:
@@ -240,6 +258,15 @@ class Workspace:
         self.check()
         place = self.root.with_name(f".{self.root.name}.lock")
         return Lock(place, doing="working in it", where=self.root, other="folder")
+
+
+def _take_away(folder: Path) -> None:
+    """Remove a folder that holds nothing but a marker or half of one, or nothing."""
+    with suppress(OSError):  # somebody has put a file into it
+        if folder.is_dir():
+            recover(folder / MARKER)  # a half of it
+            (folder / MARKER).unlink(missing_ok=True)
+            folder.rmdir()
 
 
 def stamp(inputs: Iterable[Where]) -> list[FileStamp]:
