@@ -13,6 +13,7 @@ from pomona.answers.pool import Answer
 from pomona.documents import parse_json
 from pomona.errors import PomonaError
 from pomona.models import Request, Sampling, check_sampling, sampling_of
+from pomona.records import messages_of
 from pomona.tasks import Metric, extractor, fields_of, metric as metric_of
 
 COLUMNS = pa.schema(
@@ -182,6 +183,7 @@ def _messages(value: Any, where: str) -> list[dict[str, Any]]:
         except (PomonaError, UnicodeEncodeError) as error:
             reason = error.message if isinstance(error, PomonaError) else "half a character"
             raise PomonaError(f"is no JSON: {reason}", where=where, remedy=remedy) from error
+    value = messages_of(value)
     items = value if isinstance(value, list) else []
     if not items or not all(isinstance(item, dict) and item.get("role") for item in items):
         raise PomonaError("holds no messages", where=where, remedy=remedy)

@@ -13,7 +13,7 @@ import pyarrow.compute
 
 from pomona.markers.chats import Conversation
 from pomona.markers.lists import END, OPEN, SIGN, Form, bare_answer, cut, detach, escape, unescape
-from pomona.records import is_chat
+from pomona.records import as_messages, as_they_were, is_chat
 
 pc: Any = pyarrow.compute  # its stubs lack most functions
 
@@ -65,8 +65,10 @@ def _conversations(
     made: Callable[[Conversation, str | None], list[Any]],
 ) -> pa.Array:
     told = [None] * len(texts) if lists is None else lists.to_pylist()
-    chats = (Conversation.of(row, alone=alone) for row in texts.to_pylist())
-    return pa.array([made(*pair) for pair in zip(chats, told, strict=True)], texts.type)
+    plain = as_messages(texts)
+    chats = (Conversation.of(row, alone=alone) for row in plain.to_pylist())
+    done = [made(*pair) for pair in zip(chats, told, strict=True)]
+    return as_they_were(pa.array(done, plain.type), texts)
 
 
 def bare_prompts(texts: pa.Array, form: Form, alone: bool) -> pa.Array:

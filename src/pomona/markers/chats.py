@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from pomona.records import ASSISTANTS, CHAT_KEYS, USERS
+from pomona.records import ASSISTANTS, CHAT_KEYS, USERS, as_messages, is_chat
 
 Side = Literal["prompt", "answer"]
 Change = Callable[[str], str]
@@ -24,9 +24,10 @@ def texts_of(column: pa.Array, side: Side, *, alone: bool = False) -> pa.Array:
     """The prompt or the answer of each conversation, null where there is none; texts as they are.
     `alone` says that a column of prompts holds no answers.
     """
-    if not pa.types.is_list(column.type):
+    if not is_chat(column.type):
         return column
-    told = [Conversation.of(row, alone=alone).text(side) for row in column.to_pylist()]
+    rows = as_messages(column).to_pylist()
+    told = [Conversation.of(row, alone=alone).text(side) for row in rows]
     return pa.array(told, pa.string())
 
 

@@ -15,9 +15,12 @@ if TYPE_CHECKING:
         CHAT_TEXTS as CHAT_TEXTS,
         ROLES as ROLES,
         USERS as USERS,
+        as_messages as as_messages,
+        as_they_were as as_they_were,
         is_chat as is_chat,
         keys_of_chat as keys_of_chat,
         last_answer as last_answer,
+        messages_of as messages_of,
     )
     from pomona.records.column_types import (
         BATCH_ROWS as BATCH_ROWS,
@@ -98,7 +101,8 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "chats": "ASSISTANTS CHAT_KEYS CHAT_TEXTS ROLES USERS is_chat keys_of_chat last_answer",
+        "chats": "ASSISTANTS CHAT_KEYS CHAT_TEXTS ROLES USERS as_messages as_they_were is_chat "
+        "keys_of_chat last_answer messages_of",
         "column_types": "BATCH_ROWS as_codes as_groups as_text fitted relisted",
         "engines": "check_engine spread workers",
         "parquet": "ParquetSource open_parquet",

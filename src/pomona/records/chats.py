@@ -1,5 +1,6 @@
 """Columns of conversations as texts: lists of messages, `{role, content}` or `{from, value}`, whose
-content is a text or a list of parts, and which may call tools.
+content is a text or a list of parts, and which may call tools. A conversation may also be one
+object of such lists side by side, `{"role": […], "content": […]}`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
-from pomona.records.column_types import CHAT_KEYS
+from pomona.records.column_types import CHAT_KEYS, relisted
 
 pc: Any = pyarrow.compute  # its stubs lack most functions
 
@@ -36,9 +37,12 @@ def keys_of_chat(kind: pa.DataType) -> tuple[str, str] | None:
     """Under which keys the messages of such a column have their role and their content; None where
     it holds no conversations.
     """
-    if not pa.types.is_list(kind) or not pa.types.is_struct(kind.value_type):
+    if pa.types.is_struct(kind):
+        fields = {field.name: field.type.value_type for field in _lists(kind)}
+    elif pa.types.is_list(kind) and pa.types.is_struct(kind.value_type):
+        fields = {field.name: field.type for field in kind.value_type}
+    else:
         return None
-    fields = {field.name: field.type for field in kind.value_type}
     for role, content in CHAT_KEYS:
         if role in fields and content in fields:
             inner = fields[content]
@@ -48,10 +52,73 @@ def keys_of_chat(kind: pa.DataType) -> tuple[str, str] | None:
     return None
 
 
+def _lists(kind: pa.StructType) -> list[pa.Field]:
+    """The lists of an object that are side by side."""
+    return [field for field in kind if pa.types.is_list(field.type)]
+
+
+def as_messages(column: pa.Array) -> pa.Array:
+    """A column of conversations as lists of messages, null where the lists of an object are not
+    equally long. A list that is null gives each message a null.
+    """
+    if not pa.types.is_struct(column.type):
+        return column
+    keys, named = keys_of_chat(column.type), _lists(column.type)
+    lists = [pc.struct_field(column, field.name) for field in named]
+    sizes = [np.asarray(pc.list_value_length(one).fill_null(-1)) for one in lists]
+    count = next(
+        size for field, size in zip(named, sizes, strict=True) if keys and field.name == keys[0]
+    )
+    whole = count >= 0
+    for field, size in zip(named, sizes, strict=True):
+        needed = keys is not None and field.name in keys
+        whole &= (size == count) | (not needed and size == -1)
+    ends = np.append(0, np.cumsum(np.where(whole, count, 0)))
+    rows = np.repeat(np.arange(len(column)), np.diff(ends))
+    places = np.arange(ends[-1]) - ends[rows]
+    fields = [
+        one.values.take(pa.array(one.offsets.to_numpy()[rows] + places, mask=size[rows] == -1))
+        for one, size in zip(lists, sizes, strict=True)
+    ]
+    messages = pa.StructArray.from_arrays(fields, [field.name for field in named])
+    offsets = pa.array(ends, pa.int32())
+    return pa.ListArray.from_arrays(offsets, messages, mask=pa.array(~whole))
+
+
+def as_they_were(messages: pa.Array, column: pa.Array) -> pa.Array:
+    """Messages that `as_messages` made of a column, and others have changed, in the form of that
+    column, as many in each row.
+    """
+    if not pa.types.is_struct(column.type):
+        return messages
+    changed, before, fields = messages.is_valid(), column.is_null(), list[pa.Array]()
+    named = {field.name for field in _lists(column.type)}
+    for field in column.type:
+        own = pc.struct_field(column, field.name)
+        if field.name in named:
+            made = relisted(messages, pc.struct_field(messages.flatten(), field.name))
+            place = pa.array(np.arange(len(column)))
+            taken = pc.if_else(pc.and_(changed, own.is_valid()), place, pc.add(place, len(column)))
+            own = pa.concat_arrays([made.cast(field.type), own]).take(taken)
+        fields.append(own)
+    return pa.StructArray.from_arrays(fields, fields=list(column.type), mask=before)
+
+
+def messages_of(chat: Any) -> Any:
+    """A conversation, as Python has it, as a list of messages; what is none stays."""
+    if not isinstance(chat, Mapping):
+        return chat
+    lists = {name: values for name, values in chat.items() if isinstance(values, list)}
+    if len({len(values) for values in lists.values()}) != 1:
+        return []
+    return [dict(zip(lists, one, strict=True)) for one in zip(*lists.values(), strict=True)]
+
+
 def chat_texts(column: pa.Array, role: str | None = None) -> pa.Array:
     """The text of each conversation, null where there is none: what all messages say, or those of a
     `role` (a key of `ROLES`), and the tools they call by names and arguments, a line each.
     """
+    column = as_messages(column)
     keys = keys_of_chat(column.type)
     assert keys is not None
     messages = column.flatten()
@@ -74,11 +141,11 @@ def joined_texts(lists: pa.Array, texts: pa.Array) -> pa.Array:
     return pc.if_else(pa.array(counts > 0), lines, None)
 
 
-def last_answer(messages: Sequence[Any]) -> tuple[list[dict[str, Any]], str]:
+def last_answer(messages: Sequence[Any] | Mapping[str, Any]) -> tuple[list[dict[str, Any]], str]:
     """The messages before the last one of an assistant that says something, as chat templates take
     them (`role`, `content`, `tool_calls`), and what that one says: "" where there is none.
     """
-    told = [message_of(one) for one in messages if one is not None]
+    told = [message_of(one) for one in messages_of(messages) if one is not None]
     for at in range(len(told) - 1, -1, -1):
         if told[at]["role"] == "assistant" and (text := told[at]["content"]):
             return told[:at], text

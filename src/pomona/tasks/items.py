@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from pomona.errors import PomonaError, nearest
+from pomona.records import as_messages, is_chat
 
 if TYPE_CHECKING:
     from pomona.models import Message, Request
@@ -172,6 +173,10 @@ def items_from(
     Rows that come out the same (group, prompt, right answers, options) are kept once.
     """
     source = source_of(prompt, group) if source is None else source
+    for place, one in enumerate(table.schema):
+        if one.name in fields_of(prompt) and is_chat(one.type):
+            chunks = [as_messages(chunk) for chunk in table[one.name].chunks]
+            table = table.set_column(place, one.name, chunks) if chunks else table
     form = _form(table, (prompt, completion, source), group, cluster, options)
     by_id: dict[str, tuple[Any, ...]] = {}
     for number, row in enumerate(table.select(form.needed).to_pylist(), 1):

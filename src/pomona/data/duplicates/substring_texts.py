@@ -18,6 +18,9 @@ from pomona.records import (
     ROLES,
     Records,
     TextField,
+    as_messages,
+    as_they_were,
+    is_chat,
     keys_of_chat,
     relisted,
     text_fields,
@@ -147,6 +150,8 @@ def _walked(
             own = _true(pc.is_in(pc.struct_field(flat, keys[0]), pa.array(ROLES[role])))
         made = _with_child(flat, keys[1], lambda said: _said(said, inner, own, visit))
         return relisted(values, made)
+    if not path and is_chat(values.type):
+        return as_they_were(_walked(as_messages(values), path, role, owners, visit), values)
     if path and pa.types.is_struct(values.type):
         return _with_child(
             values, path[0], lambda child: _walked(child, path[1:], role, owners, visit)
