@@ -347,7 +347,7 @@ def test_errors_name_what_was_wrong_and_leave_nothing(tmp_path: Path) -> None:
         (good, {"column": "txt"}, r'there is no column "txt" — did you mean "text"\?'),
         (good, {"min_length": 0}, "min_length: 0 units are no repeat"),
         (good, {"unit": "words"}, r'unit: "words" is unknown — did you mean "word"\?'),
-        (good, {"tokenizer": "ui-s"}, 'tokenizer: unit="word" uses no tokenizer'),
+        (good, {"tokenizer": "ui-s"}, "tokenizer: unit word uses no tokenizer"),
         (good, {"unit": "token", "tokenizer": tmp_path}, "config.json|tokenizer.json"),
         (good, {"memory": "1 elephant"}, r'memory: "1 elephant" is not a size'),
         (good, {"memory": 5}, "memory: 5 is less than 64 KiB"),

@@ -114,7 +114,7 @@ def test_plain_python_leaves_the_same(
         ({"unit": "lines"}, 'unit: "lines" is unknown — did you mean "line"?'),
         ({"unit": "line", "work": "w"}, "work: does not go with unit line — leave it out"),
         ({"unit": "line", "min_length": 0}, "0 units are no repeat"),
-        ({"unit": "line", "tokenizer": "t"}, 'unit="line" uses no tokenizer'),
+        ({"unit": "line", "tokenizer": "t"}, "unit line uses no tokenizer"),
     ],
 )
 def test_what_is_wrong_is_told(tmp_path: Path, options: dict[str, Any], told: str) -> None:
