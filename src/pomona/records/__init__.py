@@ -20,7 +20,6 @@ if TYPE_CHECKING:
         is_chat as is_chat,
         keys_of_chat as keys_of_chat,
         last_answer as last_answer,
-        messages_of as messages_of,
     )
     from pomona.records.column_types import (
         BATCH_ROWS as BATCH_ROWS,
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
         as_groups as as_groups,
         as_text as as_text,
         fitted as fitted,
+        lists_in as lists_in,
+        messages_of as messages_of,
         relisted as relisted,
     )
     from pomona.records.engines import (
@@ -102,8 +103,9 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "chats": "ASSISTANTS CHAT_KEYS CHAT_TEXTS ROLES USERS as_messages as_they_were is_chat "
-        "keys_of_chat last_answer messages_of",
-        "column_types": "BATCH_ROWS as_codes as_groups as_text fitted relisted",
+        "keys_of_chat last_answer",
+        "column_types": "BATCH_ROWS as_codes as_groups as_text fitted lists_in messages_of "
+        "relisted",
         "engines": "check_engine spread workers",
         "parquet": "ParquetSource open_parquet",
         "pieces": "PIECE_BYTES Piece parallel rows_by_file split",

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
-from pomona.records.column_types import CHAT_KEYS, relisted
+from pomona.records.column_types import CHAT_KEYS, lists_in, messages_of, relisted
 
 pc: Any = pyarrow.compute  # its stubs lack most functions
 
@@ -38,7 +38,7 @@ def keys_of_chat(kind: pa.DataType) -> tuple[str, str] | None:
     it holds no conversations.
     """
     if pa.types.is_struct(kind):
-        fields = {field.name: field.type.value_type for field in _lists(kind)}
+        fields = {field.name: field.type.value_type for field in lists_in(kind)}
     elif pa.types.is_list(kind) and pa.types.is_struct(kind.value_type):
         fields = {field.name: field.type for field in kind.value_type}
     else:
@@ -52,18 +52,13 @@ def keys_of_chat(kind: pa.DataType) -> tuple[str, str] | None:
     return None
 
 
-def _lists(kind: pa.StructType) -> list[pa.Field]:
-    """The lists of an object that are side by side."""
-    return [field for field in kind if pa.types.is_list(field.type)]
-
-
 def as_messages(column: pa.Array) -> pa.Array:
     """A column of conversations as lists of messages, null where the lists of an object are not
     equally long. A list that is null gives each message a null.
     """
     if not pa.types.is_struct(column.type):
         return column
-    keys, named = keys_of_chat(column.type), _lists(column.type)
+    keys, named = keys_of_chat(column.type), lists_in(column.type)
     lists = [pc.struct_field(column, field.name) for field in named]
     sizes = [np.asarray(pc.list_value_length(one).fill_null(-1)) for one in lists]
     count = next(
@@ -92,7 +87,7 @@ def as_they_were(messages: pa.Array, column: pa.Array) -> pa.Array:
     if not pa.types.is_struct(column.type):
         return messages
     changed, before, fields = messages.is_valid(), column.is_null(), list[pa.Array]()
-    named = {field.name for field in _lists(column.type)}
+    named = {field.name for field in lists_in(column.type)}
     for field in column.type:
         own = pc.struct_field(column, field.name)
         if field.name in named:
@@ -102,16 +97,6 @@ def as_they_were(messages: pa.Array, column: pa.Array) -> pa.Array:
             own = pa.concat_arrays([made.cast(field.type), own]).take(taken)
         fields.append(own)
     return pa.StructArray.from_arrays(fields, fields=list(column.type), mask=before)
-
-
-def messages_of(chat: Any) -> Any:
-    """A conversation, as Python has it, as a list of messages; what is none stays."""
-    if not isinstance(chat, Mapping):
-        return chat
-    lists = {name: values for name, values in chat.items() if isinstance(values, list)}
-    if len({len(values) for values in lists.values()}) != 1:
-        return []
-    return [dict(zip(lists, one, strict=True)) for one in zip(*lists.values(), strict=True)]
 
 
 def chat_texts(column: pa.Array, role: str | None = None) -> pa.Array:

@@ -412,6 +412,22 @@ def mixes_parts(values: Sequence[Any]) -> bool:
     return {str, list} <= kinds
 
 
+def lists_in(kind: pa.DataType) -> list[pa.Field]:
+    """The lists of an object: side by side they may be a conversation, `{"role": […], …}`."""
+    fields = list(kind) if pa.types.is_struct(kind) else []
+    return [field for field in fields if pa.types.is_list(field.type)]
+
+
+def messages_of(chat: Any) -> Any:
+    """A conversation, as Python has it, as a list of messages; what is none stays."""
+    if not isinstance(chat, Mapping):
+        return chat
+    lists = {name: values for name, values in chat.items() if isinstance(values, list)}
+    if len({len(values) for values in lists.values()}) != 1:
+        return []
+    return [dict(zip(lists, one, strict=True)) for one in zip(*lists.values(), strict=True)]
+
+
 def in_parts(messages: Any) -> Any:
     """A conversation whose contents that are texts are lists of one part."""
     return [_in_parts(one) for one in messages] if isinstance(messages, list) else messages

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from pomona.errors import PomonaError, nearest
-from pomona.records import as_messages, is_chat
+from pomona.records import lists_in, messages_of
 
 if TYPE_CHECKING:
     from pomona.models import Message, Request
@@ -173,10 +173,6 @@ def items_from(
     Rows that come out the same (group, prompt, right answers, options) are kept once.
     """
     source = source_of(prompt, group) if source is None else source
-    for place, one in enumerate(table.schema):
-        if one.name in fields_of(prompt) and is_chat(one.type):
-            chunks = [as_messages(chunk) for chunk in table[one.name].chunks]
-            table = table.set_column(place, one.name, chunks) if chunks else table
     form = _form(table, (prompt, completion, source), group, cluster, options)
     by_id: dict[str, tuple[Any, ...]] = {}
     for number, row in enumerate(table.select(form.needed).to_pylist(), 1):
@@ -225,7 +221,7 @@ class _Form:
     def _conversation(self, row: dict[str, Any], where: str) -> tuple[Message, ...] | None:
         if self.messages is None:
             return None
-        said, place = row[self.messages], f'{where}, column "{self.messages}"'
+        said, place = messages_of(row[self.messages]), f'{where}, column "{self.messages}"'
         remedy = "give messages of role and content, the last of which waits for an answer"
         for at, one in enumerate(said, 1):
             role = one and one.get("role")
@@ -288,6 +284,9 @@ def _form(
     kinds = {name: table.schema.field(name).type for name in needed}
     lists = {name for name, kind in kinds.items() if _is_list(kind)}
     said = {name for name in lists if pa.types.is_struct(kinds[name].value_type)}
+    said |= {
+        name for name in needed if {"role", "content"} <= {f.name for f in lists_in(kinds[name])}
+    }
     talk = min(fields_of(prompt) & said, default=None)
     if talk and prompt != f"{{{talk}}}":
         remedy = f"make it the whole prompt, '{{{talk}}}'"
