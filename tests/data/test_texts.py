@@ -137,7 +137,7 @@ def test_the_last_answer_of_a_conversation_is_scored(chats: Path, tmp_path: Path
     odd = [{"role": "owl", "content": "hoo"}, {"role": "assistant", "content": "yes"}]
     for messages, told in (
         (odd, "the table, row 1: the model's chat template refuses the messages: no owls"),
-        (odd[:1], "the table, row 1: the assistant's last message is empty — fill the value"),
+        (odd[:1], "the table, row 1: the assistant's last message is empty — fill it"),
         (odd[1:], "row 1: what is said before the assistant's last message is empty — fill"),
     ):
         table = pa.table({"m": [messages]})
