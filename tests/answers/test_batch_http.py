@@ -13,6 +13,9 @@ import pyarrow as pa
 import pytest
 
 from pomona.answers import Budget
+from pomona.errors import ResourceError
+from pomona.models import RetryPolicy
+from pomona.models.http import HttpModel
 from pomona.records import read
 from pomona.sample import answer_all
 
@@ -150,3 +153,43 @@ def test_a_batch_goes_on_past_lies_and_counts_no_refusal(
     assert errors[9] == "a content filter took the answer away"
     assert (rows[5]["answer"], rows[5]["tokens"]) == (None, 15)  # paid for all the same
     assert (card.details["answered"], card.details["failed"]) == (19, 5)
+
+
+def test_a_server_that_dies_is_given_up_at_once_and_what_it_answered_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[str] = []
+    monkeypatch.setattr(Server, "served", served, raising=False)
+    monkeypatch.setattr(Server, "asked", 9)  # the next to fail is the fourth
+    table = pa.table({"prompt": [f"q{at}" for at in range(10)]})
+    out, quick = tmp_path / "o.jsonl", RetryPolicy(attempts=3, first=0.001, longest=0.002)
+
+    def answered(server: ThreadingHTTPServer, most: int | None) -> Any:
+        """Answers until so many requests were made of the server, which then is no more."""
+        uri = f"http://127.0.0.1:{server.server_address[1]}/v1#m"
+        model = HttpModel(uri, policy=quick)
+        stop = lambda done, _total: server.server_close() if done == most else None  # noqa: E731
+        how: dict[str, Any] = {"strategy": "greedy", "concurrency": 1, "progress": stop}
+        return answer_all(table, out, model=model, **how)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    port = server.server_address[1]
+    monkeypatch.setattr(Server, "protocol_version", "HTTP/1.0")  # a connection for each request
+    text = (
+        rf"http:http://127.0.0.1:{port}/v1#m cannot be reached: .* — start it, or wait for one that "
+        r"is starting \(--wait-for-server SECONDS\); run the same command again when the model "
+        r"answers: 3 of 10 rows are answered and kept in "
+    )
+    with pytest.raises(ResourceError, match=text):
+        answered(server, 3)
+    server.shutdown()
+    assert not out.exists() and len(served) == 3
+    again = ThreadingHTTPServer(("127.0.0.1", port), Server)
+    threading.Thread(target=again.serve_forever, daemon=True).start()
+    try:
+        card = answered(again, None)
+    finally:
+        again.shutdown()
+        again.server_close()
+    assert card.details["answered"] == 10 and len(served) == 10

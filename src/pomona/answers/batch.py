@@ -22,7 +22,7 @@ from pomona.answers.rows import FAILED, RowPrompt, cells, columns_of, compared, 
 from pomona.answers.store import CachedModel, open_store
 from pomona.errors import PomonaError, ResourceError
 from pomona.files import recover
-from pomona.models import Model, ModelError, Request, Sampling, Spent, load, wait_for
+from pomona.models import Model, ModelError, Request, Sampling, Spent, Unreachable, load, wait_for
 from pomona.records import (
     Card,
     Records,
@@ -104,8 +104,11 @@ class Batch:
 
     @property
     def failed(self) -> bool:
-        """Whether so many requests failed in a row that nothing more is asked."""
-        return len(self.failures) >= _FAILURES
+        """Whether so many requests failed in a row, or a server is gone, that nothing more is
+        asked.
+        """
+        gone = bool(self.failures) and isinstance(self.failures[-1], Unreachable)
+        return gone or len(self.failures) >= _FAILURES
 
     @property
     def in_step(self) -> bool:
@@ -141,7 +144,7 @@ class Batch:
         except BudgetSpent as spent:
             return spent.limit
         except ModelError as error:
-            if error.status not in _ROW_FAULTS:
+            if error.status not in _ROW_FAULTS and not self.failed:
                 self.failures.append(error)
             return FAILED + str(error)
         # An answer that comes later than failures after it does not bring the batch back.
@@ -182,10 +185,14 @@ async def write(
                 await write_first()
         if batch.failed:
             done = f"{batch.stats.answered:,} of {batch.stats.rows:,} rows are answered"
-            failed = f"{_FAILURES} requests in a row failed, the last: {batch.failures[-1]}"
+            last = batch.failures[-1]
+            failed = f"{_FAILURES} requests in a row failed, the last: {last}"
             remedy = (
                 f"run the same command again when the model answers: {done} and kept in {store}"
             )
+            if isinstance(last, Unreachable):
+                start = "start it, or wait for one that is starting (--wait-for-server SECONDS)"
+                failed, remedy = f"{last.where} {last.message}", f"{start}; {remedy}"
             raise ResourceError(failed, where=batch.where, remedy=remedy)
         answered = Records.of(open_parquet([str(beside)]))
         results.write("out", answered if finish is None else as_records(finish(answered)))

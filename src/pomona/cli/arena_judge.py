@@ -79,7 +79,7 @@ OF_JUDGE = Options(
         ),
         "settings": Made(
             "pomona.models:load",
-            {"How models are called": "price tokenizer threads timeout"},
+            {"How models are called": "price tokenizer threads timeout wait_for_server"},
             kept=True,
         ),
     },

@@ -145,7 +145,7 @@ app.default(
                 ),
                 "settings": Made(
                     "pomona.models:load",
-                    {"How models are called": "price tokenizer threads timeout"},
+                    {"How models are called": "price tokenizer threads timeout wait_for_server"},
                     kept=True,
                 ),
             },

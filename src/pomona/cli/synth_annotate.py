@@ -70,7 +70,7 @@ ANNOTATE = Command(
             ),
             "settings": Made(
                 "pomona.models:load",
-                {"How models are called": "price tokenizer threads timeout"},
+                {"How models are called": "price tokenizer threads timeout wait_for_server"},
                 kept=True,
             ),
         },

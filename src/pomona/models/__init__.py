@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         Rate as Rate,
         RetryPolicy as RetryPolicy,
         TransientError as TransientError,
+        Unreachable as Unreachable,
         merged as merged,
         retrying as retrying,
         wait_for as wait_for,
@@ -87,7 +88,7 @@ __getattr__, __dir__ = lazily(
     {
         "checkpoint": "INDEX TensorPlace count_parameters fingerprint read_config require "
         "tensor_places",
-        "concurrency": "Rate RetryPolicy TransientError merged retrying wait_for",
+        "concurrency": "Rate RetryPolicy TransientError Unreachable merged retrying wait_for",
         "flops": "Shape decode_flops forward_flops gguf_shape inference_flops prefill_flops "
         "scoring_flops training_flops",
         "llama_logits": "LlamaLogits",

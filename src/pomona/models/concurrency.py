@@ -5,6 +5,7 @@ semaphore, how much may be asked of a server at once and a minute, and when to t
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import random
 import threading
@@ -28,6 +29,7 @@ from typing import Any, TypeVar
 from pomona.errors import PomonaError
 from pomona.models.request import ModelError
 
+_log = logging.getLogger("pomona.models")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -258,11 +260,13 @@ class RequestLimits:
 
 TRANSIENT = frozenset({408, 409, 425, 429})  # and every 5xx
 _TIMEOUTS = frozenset({408, 504})
+_NOT_READY = 503
+_LONGEST_LOOK = 5.0  # seconds between two looks for a server that is waited for
 
 
 class TransientError(Exception):
     """A failure that may pass: `status` as the server gave it (None without an answer),
-    `retry_after` seconds it asked to wait.
+    `retry_after` seconds it asked to wait; `refused` where there was no connection to it.
     """
 
     def __init__(
@@ -272,9 +276,11 @@ class TransientError(Exception):
         status: int | None = None,
         retry_after: float | None = None,
         timeout: bool = False,
+        refused: bool = False,
     ) -> None:
         super().__init__(reason)
         self.reason, self.status, self.retry_after = reason, status, retry_after
+        self.refused = refused
         self.timeout = timeout or status in _TIMEOUTS
 
 
@@ -337,6 +343,108 @@ class Retries:
         if self._failures >= self._policy.attempts or waited + pause > self._policy.total:
             raise _given_up(failure, self._where, self._failures) from failure
         return pause
+
+
+class Unreachable(ModelError):
+    """A server takes no connections, and was looked for as long as it is waited for."""
+
+
+class Presence:
+    """Whether a server is there. Where it refuses a connection, all that is asked of it waits
+    together while `look`, the least that can be asked, is tried again and again.
+
+    It is given up after the attempts of the policy, or after `wait` seconds; from then on whatever
+    it refuses fails at once, until it has answered again. With `wait`, a server that has not
+    answered yet may say that it is not ready (503), as llama.cpp's does. Belongs to one event loop.
+    """
+
+    def __init__(
+        self,
+        look: Callable[[], Awaitable[object]],
+        policy: RetryPolicy,
+        where: str,
+        wait: float | None = None,
+    ) -> None:
+        self._look, self._policy, self._where, self._wait = look, policy, where, wait
+        self._answered, self._gone, self._in_vain = False, False, 0
+        self._looking: asyncio.Task[bool] | None = None
+        self._waiting = 0
+
+    def there(self) -> None:
+        """It has answered."""
+        self._answered, self._gone, self._in_vain = True, False, 0
+
+    def misses(self, failure: TransientError) -> bool:
+        """Whether a failure says that it is not there."""
+        starting = self._wait is not None and not self._answered
+        return failure.refused or (starting and failure.status == _NOT_READY)
+
+    async def asked(self, once: Callable[[], Awaitable[Result]]) -> Result:
+        """What `once` gives, from the server that is there or comes back. Unreachable where it is
+        given up.
+        """
+        while True:
+            try:
+                result = await once()
+            except TransientError as failure:
+                if not self.misses(failure):
+                    self._gone = False
+                    raise
+                await self.back(failure)
+            else:
+                self.there()
+                return result
+
+    async def back(self, failure: TransientError) -> None:
+        """Wait with all others until it is there again."""
+        if not self._gone and self._in_vain < self._policy.attempts:
+            if self._looking is None or self._looking.done():
+                self._looking = asyncio.create_task(self._come(failure))
+            looking, self._waiting = self._looking, self._waiting + 1
+            try:
+                self._gone = not await asyncio.shield(looking)
+            finally:
+                self._waiting -= 1
+                if not self._waiting:  # nobody wants to know any more
+                    looking.cancel()
+                    self._looking = None
+            if not self._gone:
+                return
+        remedy = "check that the server is up and healthy"
+        message = f"cannot be reached: {failure.reason}"
+        raise Unreachable(
+            message, status=502, where=self._where, remedy=remedy, upstream=failure.status
+        ) from failure
+
+    async def _come(self, failure: TransientError) -> bool:
+        """Look until it is there; False where it is given up."""
+        started, tries = time.monotonic(), 1
+        self._in_vain += 1  # it may take connections for this, and none for what it is asked
+        while (pause := self._pause(tries, started)) is not None:
+            if tries == 1:
+                _log.warning("%s cannot be reached: waiting (%s)", self._where, failure.reason)
+            await asyncio.sleep(pause)
+            tries += 1
+            try:
+                await self._look()
+            except TransientError as again:
+                if not self.misses(again):
+                    return True
+            except ModelError:  # it need not know what is looked for
+                return True
+            else:
+                return True
+        return False
+
+    def _pause(self, tries: int, started: float) -> float | None:
+        """Seconds until it is looked for again; None where it is given up."""
+        waited, policy = time.monotonic() - started, self._policy
+        pause = policy.pause(tries, self._where)
+        if self._wait is None:
+            over = tries >= policy.attempts or waited + pause > policy.total
+            return None if over else pause
+        left = self._wait - waited
+        return min(pause, left, _LONGEST_LOOK) if left > 0 else None
 
 
 def _given_up(failure: TransientError, where: str, failures: int) -> ModelError:

@@ -35,6 +35,7 @@ def load(
     price: tuple[float, float] | str | None = None,
     tokenizer: str | None = None,
     batches: BatchTerms | None = None,
+    wait_for_server: float | None = None,
 ) -> Model:
     """The model that `uri` names: a catalogue name, `hf:PATH_OR_ID`, a folder, `gguf:PATH`, or
     `http(s)://HOST/v1#NAME`.
@@ -66,6 +67,8 @@ def load(
         price: Money for a million prompt tokens and a million answer tokens, such as 0.15,0.60.
         tokenizer: Folder or tokenizer.json to count a server's tokens with.
         batches: What a server takes in a batch, and at what price.
+        wait_for_server: Seconds to wait for a server that takes no connections, such as one that is
+            starting; about ten when left out.
 
     Raises:
         PomonaError: the URI names nothing, the checkpoint is broken, what it needs is not
@@ -77,6 +80,7 @@ def load(
         "concurrency": concurrency,
         "timeout": timeout,
         "context": context,
+        "wait_for_server": wait_for_server,
     }
     for name, value in sizes.items():
         if value is not None and not value > 0:
@@ -97,6 +101,7 @@ def load(
             price=price,
             tokenizer=tokenizer,
             batches=batches,
+            wait_for_server=wait_for_server,
         )
     if (scheme == "gguf" or uri == SMOLLM2) and not for_torch:
         require("xllamacpp", "httpx", extra="gguf")

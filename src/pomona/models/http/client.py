@@ -242,9 +242,11 @@ def _refuse_error(answer: Mapping[str, Any]) -> None:
 
 def _transient(error: httpx.HTTPError) -> TransientError:
     reason = str(error) or type(error).__name__
+    refused = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
     if isinstance(error, httpx.TimeoutException):
-        return TransientError(f"no answer in time ({type(error).__name__})", timeout=True)
-    return TransientError(reason)
+        reason = f"no answer in time ({type(error).__name__})"
+        return TransientError(reason, timeout=True, refused=refused)
+    return TransientError(reason, refused=refused)
 
 
 def _said(body: bytes) -> str:

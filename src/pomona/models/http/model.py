@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
 from pomona.models.concurrency import (
+    Presence,
     Rate,
     RequestLimits,
     Retries,
@@ -87,6 +88,7 @@ class HttpModel(Model):
         price: tuple[float, float] | None = None,
         tokenizer: str | None = None,
         batches: BatchTerms | None = None,
+        wait_for_server: float | None = None,
     ) -> None:
         base, _, name = uri.partition("#")
         url = httpx.URL(base)
@@ -112,6 +114,8 @@ class HttpModel(Model):
         self._limits = RequestLimits(concurrency, rate)
         self.dialect = Dialect(uri)
         self.policy = policy or RetryPolicy()
+        look = partial(self.client.get, "models")
+        self._presence = Presence(look, self.policy, self.identity, wait_for_server)
         self._costs = CostModel(price=price)
         self.counter = TokenCounter(tokenizer)
         self._asked = itertools.count()
@@ -271,11 +275,15 @@ class HttpModel(Model):
             try:
                 async with aclosing(self._attempt(request, temperature, indices, given)) as coming:
                     async for item in coming:
+                        self._presence.there()
                         if isinstance(item, Reply):
                             missing.remove(item.index)
                         yield item
                 break
             except TransientError as failure:
+                if self._presence.misses(failure):
+                    await self._presence.back(failure)
+                    continue
                 pause = retries.pause(failure)
                 self._hold(failure)
                 await asyncio.sleep(pause)
@@ -351,7 +359,8 @@ class HttpModel(Model):
                 turn.tokens = sum(usage) if usage else tokens
                 return answer, choices
 
-        return await retrying(once, self.policy, where=self.identity, key=str(next(self._asked)))
+        asked = partial(self._presence.asked, once)
+        return await retrying(asked, self.policy, where=self.identity, key=str(next(self._asked)))
 
     async def _answered(
         self, path: str, body: dict[str, Any], own: Collection[str]
