@@ -255,6 +255,23 @@ def test_a_forced_list_begins_the_answer(
     assert [one.text for one in together[0]] == ["Hallo"]  # pyright: ignore
 
 
+def test_a_list_is_inferred_and_paid_once_for_all_calls_with_one_request() -> None:
+    model = MarkedModel(Beginning("b x x"), TRAINED["compact"], {"lang": "de"}, forced=True)
+    inner: Any = model.model
+
+    async def rounds() -> list[Reply]:
+        # As strategies that stop early ask, and budgets of seconds: some at once, some later.
+        pools = await asyncio.gather(*(model.reply(SAVE, [(at, 0.8)]) for at in range(3)))
+        return [*(reply for pool in pools for reply in pool), *await model.reply(SAVE, [(3, 0.8)])]
+
+    replies = asyncio.run(rounds())
+    assert sorted(reply.spent.prompt_tokens for reply in replies) == [3, 3, 3, 6]
+    assert len(inner.seen) == 5 and sum(one.prefix == "" for one in inner.seen) == 1
+    assert replies[0].markers == {"length": "long"}  # pyright: ignore
+    asyncio.run(model.reply(replace(SAVE, seed=9), [(0, 0.8)]))
+    assert sum(one.prefix == "" for one in inner.seen) == 2  # another request, another list
+
+
 def test_nothing_is_asked_before_where_everything_is_given() -> None:
     given: Any = {"length": "long", "quality": "auto", "lang": "de"}
     model = MarkedModel(Beginning("x"), TRAINED["compact"], given, forced=True)

@@ -4,6 +4,8 @@ what comes back.
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -23,6 +25,7 @@ from pomona.markers.trained import Trained, names_markers, read_trained
 from pomona.models import HAVE, Ask, Draw, Model, ModelError, Reply, ReplyPiece, Request, Spent
 
 _ONCE: Sequence[Draw] = ((0, 0.0),)
+_REMEMBERED = 32  # lists that were inferred: of the answers that are under way
 _UNFORCED = "cannot go on with an answer that is begun, and so no list can be forced"
 
 
@@ -41,16 +44,31 @@ class MarkedReply(Reply):
         return {"inferred": self.markers, **({} if self.cut is None else {"cut": self.cut})}
 
 
+@dataclass(eq=False)
+class _First:
+    """What is asked for a list alone, its answer once it is there, and what of that is not paid."""
+
+    asked: Request
+    reply: Reply | None = None
+    owed: Spent = field(default_factory=Spent)
+    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def pay(self) -> Spent:
+        """What it cost: once, for whoever comes first with an answer."""
+        owed, self.owed = self.owed, Spent()
+        return owed
+
+
 @dataclass(frozen=True)
 class _Wanted:
     """What a model is asked in place of a request. Where its answers are begun with a list: what it
-    inferred of the markers that are not given, None where it began with no list, and the cost.
+    inferred of the markers that are not given, None where it began with no list.
     """
 
     request: Request
     begun: bool = False
     inferred: Mapping[str, Value] | None = None
-    spent: Spent = field(default_factory=Spent)
+    first: _First | None = None
 
 
 class MarkedModel(Wrapper):
@@ -64,8 +82,9 @@ class MarkedModel(Wrapper):
     texts, and not what was inferred.
 
     forced: the model is asked for its list first, greedily, and goes on from the same list with
-        what is given in it, so that no answer contradicts it. That is two requests for each; the
-        first reply has the cost of both. ModelError where the model cannot go on with an answer.
+        what is given in it, so that no answer contradicts it. That is two requests, and one for
+        each further call with the same; the first reply has the cost of both. ModelError where the
+        model cannot go on with an answer.
     """
 
     def __init__(
@@ -74,6 +93,7 @@ class MarkedModel(Wrapper):
         super().__init__(model)
         self.trained, self.given = trained, trained.values(values)
         self.forced = forced and bool(self.given)
+        self._firsts: deque[_First] = deque(maxlen=_REMEMBERED)
         self.identity = f"{model.identity} {_identity(trained, self.given, self.forced)}"
 
     @property
@@ -93,7 +113,6 @@ class MarkedModel(Wrapper):
         async with aclosing(source) as replies:
             async for reply in replies:
                 yield self._read(request, wanted, reply)
-                wanted = replace(wanted, spent=Spent())
 
     async def together(self, asks: Sequence[Ask]) -> list[list[Reply] | BaseException]:
         """See the protocol."""
@@ -120,7 +139,6 @@ class MarkedModel(Wrapper):
             async for item in coming:
                 if isinstance(item, Reply):
                     read = self._read(request, wanted, item)
-                    wanted = replace(wanted, spent=Spent())
                     if read.cut is None and (rest := held[item.index].rest(item.index)):
                         yield rest
                     yield read
@@ -178,14 +196,14 @@ class MarkedModel(Wrapper):
             return None
         return replace(self.asked(request), stop=(_end(self.trained.form),), logprobs=None)
 
-    def _after(self, request: Request, first: Reply | None = None) -> _Wanted:
+    def _after(self, request: Request, first: _First | None) -> _Wanted:
         """What it is asked once it inferred the rest."""
         if not self._begins(request):
             return _Wanted(self.asked(request))
         form: Form = self.trained.form
-        found = None
-        if first is not None and first.finish_reason == "stop":
-            found = split_list(first.text + _end(form), self.trained)
+        found, said = None, None if first is None else first.reply
+        if said is not None and said.finish_reason == "stop":
+            found = split_list(said.text + _end(form), self.trained)
         own = found[0] if found else {}
         prefix = begin("", {**own, **self.given}, self.trained.taxonomy, form)
         inferred = {name: value for name, value in own.items() if name not in self.given}
@@ -193,24 +211,28 @@ class MarkedModel(Wrapper):
             replace(self.asked(request), prefix=prefix),
             begun=True,
             inferred=inferred if found or first is None else None,
-            spent=Spent() if first is None else first.spent,
+            first=first,
         )
 
     async def _wanted(self, request: Request) -> _Wanted:
-        first = self._first(request)
-        return self._after(request, *(await self.model.reply(first, _ONCE) if first else ()))
+        asked, first = self._first(request), None
+        if asked is not None:
+            first = next((one for one in self._firsts if one.asked == asked), None)
+            if first is None:
+                self._firsts.append(first := _First(asked))
+            async with first.asking:
+                if first.reply is None:
+                    (first.reply,) = await self.model.reply(asked, _ONCE)
+                    first.owed = first.reply.spent
+        return self._after(request, first)
 
     def _all(self, request: Request, wanted: _Wanted, replies: Sequence[Reply]) -> list[Reply]:
-        free = replace(wanted, spent=Spent())
-        return [
-            self._read(request, free if place else wanted, reply)
-            for place, reply in enumerate(replies)
-        ]
+        return [self._read(request, wanted, reply) for reply in replies]
 
     def _read(self, request: Request, wanted: _Wanted, reply: Reply) -> MarkedReply:
         known = {name: getattr(reply, name) for name in Reply.__dataclass_fields__}
         if wanted.begun:
-            known["spent"] = wanted.spent + reply.spent
+            known["spent"] = (wanted.first.pay() if wanted.first else Spent()) + reply.spent
             return MarkedReply(**known, markers=wanted.inferred)
         values = None if request.held else split_list(reply.text, self.trained)
         if values is not None:
