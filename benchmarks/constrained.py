@@ -18,7 +18,7 @@ from _machine import machine
 from jsonschema import Draft202012Validator
 
 from pomona.models import ModelError, Request, load
-from pomona.models.torch.codec import HeldRow
+from pomona.models.torch.held import HeldRow
 
 NAMES = ("name", "age", "Größe", "a b", "x-y", "id", "list", "$k", "日")
 VALUES = (1, 2.5, "a", "bé", '"q"', None, True, [1, 2], {"x": 1}, "line\nbreak", "日本")

@@ -28,7 +28,7 @@ from pomona.models.request import (
 )
 from pomona.models.schemas import called, unheld
 from pomona.models.torch.batches import in_batches, read_prompt
-from pomona.models.torch.codec import HeldRow, Template, TokenDecoder, tool_calls
+from pomona.models.torch.codec import Template, TokenDecoder, tool_calls
 from pomona.models.torch.decode import (
     Bend,
     DecodedRow,
@@ -41,6 +41,7 @@ from pomona.models.torch.decode import (
     row_keys,
     uniforms,
 )
+from pomona.models.torch.held import HeldRow
 from pomona.models.torch.native import Growing, NativeModel, cut
 
 
@@ -270,7 +271,8 @@ def _reply(
 ) -> Reply:
     index, temperature = job.samples[sample]
     text, ended = cut(model.codec.text(row.token_ids), job.request.stop)
-    finish: Finish = "stop" if row.stopped or ended else "length"
+    whole = row.stopped and not (job.held and job.held[sample].shortened)
+    finish: Finish = "stop" if whole or ended else "length"
     tokens = _tokens(decoder, job.request.logprobs, row)
     tokens = tokens_within(tokens, text) if ended else tokens
     if job.growing:

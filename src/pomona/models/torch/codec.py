@@ -1,17 +1,12 @@
-"""Between text and token ids: prompts with the start token or chat template, completions bare; and
-which tokens a grammar allows next, by llguidance.
-"""
+"""Between text and token ids: prompts with the start token or chat template, completions bare."""
 
 from __future__ import annotations
 
 import codecs
 import json
 import re
-import threading
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +22,6 @@ from pomona.models.torch.network import embedding_table, quiet
 
 Messages = Sequence[Mapping[str, Any]]
 _CUT = "\ufffd"  # what stands for a character of which bytes are missing
-_GRAMMARS = 64  # compiled ones that are kept for a model
 _LONGEST = 4  # tokens that a character can be spread over, a byte each
 
 
@@ -290,92 +284,3 @@ def _letters() -> Mapping[str, int]:
     return {chr(byte): byte for byte in plain} | {
         chr(256 + at): byte for at, byte in enumerate(others)
     }
-
-
-def constrains(codec: Codec) -> bool:
-    """Whether answers over these tokens can be held to a grammar."""
-    return (
-        find_spec("llguidance") is not None
-        and bool(codec.stops)
-        and getattr(codec.tokenizer, "is_fast", False)
-    )
-
-
-class Grammars:
-    """Compiled grammars over the tokens of one model, the latest of them kept; for any thread."""
-
-    def __init__(self, codec: Codec, width: int) -> None:
-        self._codec, self._width = codec, width
-        self._lock = threading.Lock()
-        self._known: OrderedDict[str, Any] = OrderedDict()
-
-    @cached_property
-    def _tokens(self) -> Any:
-        """Made when it is first asked for: it takes up to a second for a large vocabulary."""
-        from llguidance.hf import from_tokenizer
-
-        size = max(len(self._codec.tokenizer), self._width)
-        return from_tokenizer(
-            self._codec.tokenizer, n_vocab=size, eos_token=list(self._codec.stops)
-        )
-
-    @cached_property
-    def _limits(self) -> Any:
-        from llguidance import LLParserLimits
-
-        return LLParserLimits(verbose_errors=False)
-
-    def check(self, grammar: str) -> str:
-        """Why a grammar cannot be followed, "" where it can."""
-        from llguidance import LLMatcher
-
-        with self._lock:
-            if grammar in self._known:
-                return ""
-            tokens = self._tokens
-        failed, told = LLMatcher.validate_grammar_with_warnings(
-            grammar, tokens, limits=self._limits
-        )
-        return told[0] if failed else ""
-
-    def row(self, grammar: str) -> HeldRow:
-        """A row at the beginning of a grammar that was checked."""
-        from llguidance import LLMatcher
-
-        with self._lock:
-            tokens, matcher = self._tokens, self._known.get(grammar)
-        if matcher is None:
-            matcher = LLMatcher(tokens, grammar, log_level=0, limits=self._limits)
-        with self._lock:
-            self._known[grammar] = matcher
-            self._known.move_to_end(grammar)
-            while len(self._known) > _GRAMMARS:
-                self._known.popitem(last=False)
-            return HeldRow(matcher.deep_copy(), self._codec.stops, self._width)
-
-
-class HeldRow:
-    """One row that follows a grammar; `failed` says why it could not go on, and is else empty."""
-
-    def __init__(self, matcher: Any, stops: list[int], width: int) -> None:
-        self._matcher, self._stops, self._width = matcher, stops, width
-        self.failed = ""
-
-    def __call__(self, logits: torch.Tensor) -> torch.Tensor:
-        """The logits `[vocabulary]` with what the grammar does not allow next at -inf."""
-        allowed = np.zeros(self._width, np.uint8)
-        if not self.failed:
-            bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
-            bits = np.unpackbits(bits, bitorder="little")[: self._width]
-            allowed[: len(bits)] = bits
-            if self._matcher.is_error() or not allowed.any():
-                self.failed = self._matcher.get_error() or "nothing can follow"
-        if self.failed:
-            allowed[:] = 0
-            allowed[self._stops] = 1
-        return logits.masked_fill(torch.from_numpy(allowed == 0).to(logits.device), -torch.inf)
-
-    def take(self, token: int) -> None:
-        """Go on with a token that was allowed."""
-        if not self.failed and not self._matcher.consume_token(token):
-            self.failed = self._matcher.get_error() or "nothing can follow"

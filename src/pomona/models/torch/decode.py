@@ -109,13 +109,14 @@ class Penalties:
             bent -= request.presence_penalty * (self._counts > 0)
         return bent if self._then is None else self._then(bent)
 
-    def take(self, token: int) -> None:
+    def take(self, token: int) -> int:
         """See `Bend`."""
         assert self._counts is not None
+        if self._then is not None:
+            token = self._then.take(token)
         self._counts[token] += 1
         self._seen[token] = True
-        if self._then is not None:
-            self._then.take(token)
+        return token
 
 
 class Bend(Protocol):
@@ -125,8 +126,8 @@ class Bend(Protocol):
         """What to draw by, `[vocabulary]`, from the logits of the row."""
         ...
 
-    def take(self, token: int) -> None:
-        """The row goes on with this token."""
+    def take(self, token: int) -> int:
+        """The token that the row goes on with, where this one was drawn."""
         ...
 
 
@@ -260,7 +261,9 @@ class _Decoding:
         else:
             token = choose(bent, None, self.settings.cut, None)
         for place, bend in bending:
-            bend.take(int(token[place]))
+            drawn = int(token[place])
+            if (taken := bend.take(drawn)) != drawn:
+                token[place] = taken
         logprob = logits.gather(1, token[:, None])[:, 0] - logits.logsumexp(dim=-1)
         self.tokens[self.live, step] = token.int()
         self.logprobs[self.live, step] = logprob

@@ -39,8 +39,9 @@ from pomona.models.request import (
 )
 from pomona.models.schemas import described, grammar_of
 from pomona.models.torch.answering import DecodeJob, echo, run_batch, score
-from pomona.models.torch.codec import Grammars, HeldRow, Template, constrains
+from pomona.models.torch.codec import Template
 from pomona.models.torch.decode import cut_of
+from pomona.models.torch.held import Grammars, constrains
 from pomona.models.torch.native import NativeModel, mean_states
 
 Result = TypeVar("Result")
@@ -227,26 +228,30 @@ class TorchModel(NativeModel):
                 where=self.name,
                 remedy="ask for no top_logprobs",
             )
-        held: list[HeldRow] = []
+        grammar = None
         if request.must_call or request.schema is not None:
-            held = await asyncio.to_thread(self._held, request, len(samples))
+            grammar = await asyncio.to_thread(self._grammar, request)
             request = request if "tools" in self.abilities else described(request)
         prompt, ids = await self._encoded(request)
         context = self.context
         if context is not None and len(ids) + 1 > context:
             raise too_long(len(ids), context, self.name)
         loop = asyncio.get_running_loop()
-        job = DecodeJob(request, prompt, ids, tuple(samples), loop.create_future(), loop, held=held)
+        job = DecodeJob(request, prompt, ids, tuple(samples), loop.create_future(), loop)
+        if grammar is not None:
+            room = request.max_tokens if context is None else context - len(ids)
+            most = min(request.max_tokens, room)
+            row = partial(self._grammars.row, grammar, most)
+            job.held = [await asyncio.to_thread(row) for _ in samples]
         if on_piece is not None:
             job.on_piece = lambda piece: job.tell(partial(on_piece, piece))
         return job
 
-    def _held(self, request: Request, rows: int) -> list[HeldRow]:
-        """So many rows at the beginning of the grammar of a request."""
+    def _grammar(self, request: Request) -> str | None:
+        """What the answers to a request must follow."""
         if "schema" not in self.abilities:
             raise self.without("schema")
-        grammar = grammar_of(request, self._grammars.check, tagged="tools" in self.abilities)
-        return [] if grammar is None else [self._grammars.row(grammar) for _ in range(rows)]
+        return grammar_of(request, self._grammars.check, tagged="tools" in self.abilities)
 
     async def _job_or_error(
         self, request: Request, samples: Sequence[Draw]
