@@ -5,13 +5,12 @@ its own completion route.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import secrets
 import time
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,35 +24,34 @@ from pomona.models.flops import gguf_shape
 from pomona.models.http.choices import UpstreamChoice, choices_of
 from pomona.models.http.client import HttpClient, usage_of
 from pomona.models.http.model import vectors_of
-from pomona.models.llama_library import Engine, check_grammar, constrains, kept, one_of, start
+from pomona.models.llama_library import Engine, check_grammar, constrains, kept, start
+from pomona.models.llama_protocol import (
+    GrowingRow,
+    Prompt,
+    body_of,
+    choice_of,
+    groups,
+    messages_of,
+)
 from pomona.models.locating import gguf_header
 from pomona.models.model import Ability, CostModel, Model
 from pomona.models.request import (
     Draw,
-    Finish,
     ModelError,
     Reply,
     ReplyPiece,
     Request,
     Spent,
-    Token,
     check,
     check_ids,
-    content_of,
-    tokens_within,
     too_long,
-    wanted_tokens,
     wrong_request,
 )
-from pomona.models.schemas import called, described, grammar_of, unheld
+from pomona.models.schemas import Hold, called, described, hold_of, unfollowed, unheld
 
-_NO_SEED = (1 << 32) - 1  # llama.cpp takes this one for "any"
-_TOKEN = ("token", "logprob", "bytes", "top_logprobs")
 _LONGEST = 8192
 _PATIENCE = 3600.0
-_PENALISED = 1 << 17  # tokens that penalties look back
 _CUT = "\ufffd"  # what stands for a character of which bytes are missing
-_Prompt = str | list[int]  # as text, or as tokens where answers are begun with others
 _LONGEST_CHARACTER = 4  # tokens that one can be spread over, a byte each
 
 
@@ -114,20 +112,22 @@ class LlamaModel(Model):
         leaves the prompt in the cache.
         """
         check(request, samples, self.name)
-        request = await self._held(request)
+        hold = await self._hold(request)
+        request = self._held(request, hold)
         prompt, read = await self._prompt(request)
         for place, (temperature, indices) in enumerate(
-            _groups(samples, self._at_once(request, read))
+            groups(samples, self._at_once(request, read))
         ):
-            async with self._room.taken(read + len(indices) * request.max_tokens):
-                started = time.perf_counter()
-                choices = await self._answered(request, prompt, temperature, indices)
-                seconds = (time.perf_counter() - started) / len(indices)
-            await _keep(request, [choice for choice, _ in choices])
-            for index, (choice, tokens) in zip(indices, choices, strict=True):
-                first = not place and index == indices[0]
-                spent = self._spent(read, tokens, seconds, first=first)
-                yield choice.reply(request, self.name, index, temperature, spent)
+            drawn = await self._drawn(request, prompt, read, temperature, indices, first=not place)
+            for reply in drawn:
+                if hold is None or hold.kept(reply):
+                    yield reply
+                    continue
+                narrow = self._held(request, hold, narrow=True)
+                (again,) = await self._drawn(narrow, prompt, read, temperature, [reply.index])
+                if not hold.kept(again):
+                    raise unfollowed(self.name)
+                yield replace(again, spent=reply.spent + again.spent)
 
     async def stream(
         self, request: Request, samples: Sequence[Draw]
@@ -140,14 +140,16 @@ class LlamaModel(Model):
                 yield reply
             return
         check(request, samples, self.name)
-        request = await self._held(request)
+        hold = await self._hold(request)
+        # What was told in pieces cannot be taken back.
+        request = self._held(request, hold, narrow=True)
         prompt, read = await self._prompt(request)
         for place, (temperature, indices) in enumerate(
-            _groups(samples, self._at_once(request, read))
+            groups(samples, self._at_once(request, read))
         ):
             async with self._room.taken(read + len(indices) * request.max_tokens):
-                started, grown = time.perf_counter(), {index: _GrowingRow() for index in indices}
-                body = {**_body_of(request, prompt, temperature, indices), "stream": True}
+                started, grown = time.perf_counter(), {index: GrowingRow() for index in indices}
+                body = {**body_of(request, prompt, temperature, indices), "stream": True}
                 async with aclosing(self._events(body)) as events:
                     async for event in events:
                         index = indices[event.get("index") or 0]
@@ -159,11 +161,14 @@ class LlamaModel(Model):
             for index, one in grown.items():
                 if one.last is None:
                     raise ModelError("the answer ended before its end", status=502, where=self.name)
-                choice, tokens = _choice_of(one.row)
+                choice, tokens = choice_of(one.row)
                 await _keep(request, [choice])
                 first = not place and index == indices[0]
                 spent = self._spent(read, tokens, seconds, first=first)
-                yield choice.reply(request, self.name, index, temperature, spent)
+                reply = choice.reply(request, self.name, index, temperature, spent)
+                if hold is not None and not hold.kept(reply):
+                    raise unfollowed(self.name)
+                yield reply
 
     async def logprobs(
         self, request: Request, completions: Sequence[str], *, end: bool = False
@@ -225,18 +230,46 @@ class LlamaModel(Model):
         for engine in engines:
             await asyncio.to_thread(engine.stop)
 
-    async def _held(self, request: Request) -> Request:
-        """The request with the grammar that its answer must follow."""
+    async def _hold(self, request: Request) -> Hold | None:
+        """What the answer must follow."""
         if request.logit_bias:
             self._check_ids(request.logit_bias)
         if not request.must_call and request.schema is None:
-            return request
+            return None
         if "schema" not in self.abilities:
             raise self.without("schema")
-        work = partial(grammar_of, request, check_grammar, tagged="tools" in self.abilities)
-        grammar = await asyncio.to_thread(work)
+        work = partial(hold_of, request, check_grammar, tagged="tools" in self.abilities)
+        return await asyncio.to_thread(work)
+
+    def _held(self, request: Request, hold: Hold | None, *, narrow: bool = False) -> Request:
+        """The request with the grammar that its answer must follow."""
+        if hold is None:
+            return request
+        grammar = hold.narrower if narrow and hold.narrower else hold.grammar
         request = request if "tools" in self.abilities else described(request)
         return replace(request, extra={**request.extra, "grammar": grammar})
+
+    async def _drawn(
+        self,
+        request: Request,
+        prompt: Prompt,
+        read: int,
+        temperature: float,
+        indices: Sequence[int],
+        *,
+        first: bool = False,
+    ) -> list[Reply]:
+        """Samples of consecutive indices; the first of a call pays for the prompt."""
+        async with self._room.taken(read + len(indices) * request.max_tokens):
+            started = time.perf_counter()
+            choices = await self._answered(request, prompt, temperature, indices)
+            seconds = (time.perf_counter() - started) / len(indices)
+        await _keep(request, [choice for choice, _ in choices])
+        replies = []
+        for index, (choice, tokens) in zip(indices, choices, strict=True):
+            spent = self._spent(read, tokens, seconds, first=first and index == indices[0])
+            replies.append(choice.reply(request, self.name, index, temperature, spent))
+        return replies
 
     async def spell(self, ids: Sequence[int]) -> str:
         """See `Model`."""
@@ -248,7 +281,7 @@ class LlamaModel(Model):
             raise wrong_request("the file does not say how many tokens there are", where=self.name)
         check_ids(ids, self.shape.vocabulary)
 
-    async def _prompt(self, request: Request) -> tuple[_Prompt, int]:
+    async def _prompt(self, request: Request) -> tuple[Prompt, int]:
         """The prompt with what answers begin with, by the chat template in the file; its tokens."""
         if request.tools and "tools" not in self.abilities:
             raise self.without("tools")
@@ -256,7 +289,7 @@ class LlamaModel(Model):
             raise wrong_request("cannot begin an answer with tools", remedy="leave the tools out")
         text = request.prompt
         if text is None:
-            text = str((await self._post("apply-template", _messages_of(request)))["prompt"])
+            text = str((await self._post("apply-template", messages_of(request)))["prompt"])
         given = list(request.prompt_ids)
         ids = given or await self._ids(text, special=True)
         begun = await self._ids(request.prefix, special=False) if request.prefix else []
@@ -271,7 +304,7 @@ class LlamaModel(Model):
         return (await self._post("tokenize", {"content": text, **flags}))["tokens"]
 
     async def _answered(
-        self, request: Request, prompt: _Prompt, temperature: float, indices: Sequence[int]
+        self, request: Request, prompt: Prompt, temperature: float, indices: Sequence[int]
     ) -> list[tuple[UpstreamChoice, int]]:
         """Choices, and the tokens computed for each. With tools the chat route is taken, which
         reads calls out of an answer.
@@ -279,7 +312,7 @@ class LlamaModel(Model):
         if request.tools and not request.must_call:
             answer = await self._post(
                 "v1/chat/completions",
-                {**_body_of(request, None, temperature, indices), **_messages_of(request)},
+                {**body_of(request, None, temperature, indices), **messages_of(request)},
             )
             choices = choices_of(answer, (), self.name)
             for choice in choices:
@@ -289,11 +322,11 @@ class LlamaModel(Model):
             if usage is not None:
                 return [(choices[0], usage[1])]
             return [(choice, await self._counted(request, choice)) for choice in choices]
-        answer = await self._post("completion", _body_of(request, prompt, temperature, indices))
+        answer = await self._post("completion", body_of(request, prompt, temperature, indices))
         rows = (
             sorted(answer, key=lambda row: row["index"]) if isinstance(answer, list) else [answer]
         )
-        return [_choice_of({**row, "content": await self._uncut(row)}) for row in rows]
+        return [choice_of({**row, "content": await self._uncut(row)}) for row in rows]
 
     async def _counted(self, request: Request, choice: UpstreamChoice) -> int:
         """The tokens of a choice that llama.cpp did not count: those of its text and calls, with
@@ -357,104 +390,6 @@ class LlamaModel(Model):
         return HttpClient(engine.address + "/", key=self._key, timeout=_PATIENCE, connections=64)
 
 
-@dataclass
-class _GrowingRow:
-    """One streamed sample so far. `last` is its final event, once that has come."""
-
-    text: str = ""
-    tokens: list[Token] = field(default_factory=list)
-    last: Mapping[str, Any] | None = None
-    _told: int = 0
-
-    def by(self, event: Mapping[str, Any], index: int, most: int | None) -> ReplyPiece | None:
-        """What an event adds, None where that is nothing; tokens of text that is held back wait for
-        it.
-        """
-        content = event.get("content") or ""
-        self.text += content
-        self.tokens += _spelled(event)
-        if event.get("stop"):
-            self.last, self.tokens = event, _shown(event, self.text, self.tokens)
-        if not content and (self.last is None or self._told >= len(self.tokens)):
-            return None
-        fresh, self._told = self.tokens[self._told :], len(self.tokens)
-        return ReplyPiece(content, index, wanted_tokens(fresh, most))
-
-    @property
-    def row(self) -> dict[str, Any]:
-        """The sample as the route gives it without streaming."""
-        return {**(self.last or {}), "content": self.text, "completion_probabilities": self.tokens}
-
-
-def _groups(samples: Sequence[Draw], slots: int) -> list[tuple[float, list[int]]]:
-    """(temperature, consecutive indices), at most `slots` each: what one request can ask, for its
-    seeds count up from the first.
-    """
-    groups: list[tuple[float, list[int]]] = []
-    for temperature, index in sorted({(temperature, index) for index, temperature in samples}):
-        last = groups[-1] if groups else None
-        if last and last[0] == temperature and last[1][-1] == index - 1 and len(last[1]) < slots:
-            last[1].append(index)
-        else:
-            groups.append((temperature, [index]))
-    return sorted(groups, key=lambda group: len(group[1]))
-
-
-def _body_of(
-    request: Request, prompt: _Prompt | None, temperature: float, indices: Sequence[int]
-) -> dict[str, Any]:
-    """What is posted for samples of consecutive indices; without a prompt it is for the chat route,
-    which knows tools.
-    """
-    body: dict[str, Any] = {
-        "n_predict": request.max_tokens,
-        "temperature": temperature,
-        "top_k": request.top_k,
-        "top_p": request.top_p,
-        "min_p": request.min_p,
-        "samplers": [
-            *(["penalties"] if request.penalised else []),
-            *(["top_k"] if request.top_k else []),
-            *("temperature", "top_p", "min_p"),
-        ],
-        "seed": _seed(request.seed, indices[0]),
-        "cache_prompt": True,
-        "return_tokens": True,
-    }
-    if request.penalised:
-        body |= {
-            "repeat_last_n": _PENALISED,
-            "repeat_penalty": request.repetition_penalty,
-            "frequency_penalty": request.frequency_penalty,
-            "presence_penalty": request.presence_penalty,
-        }
-    if request.logit_bias:
-        body["logit_bias"] = [list(pair) for pair in request.logit_bias.items()]
-    if prompt is not None:
-        body["prompt"] = prompt
-    if len(indices) > 1:
-        body["n_cmpl"] = len(indices)
-    if request.stop:
-        body["stop"] = list(request.stop)
-    if request.options:
-        body["grammar"] = one_of(request.options)
-    if request.logprobs is not None:
-        known = {"n_probs": max(1, request.logprobs)}  # of the chat route: its own names for it
-        body |= (
-            known
-            if prompt is not None
-            else {"logprobs": True, "top_logprobs": max(1, request.logprobs)}
-        )
-    return {**body, **request.extra}
-
-
-def _messages_of(request: Request) -> dict[str, Any]:
-    """The messages and tools of a request."""
-    messages = [{**message, "content": content_of(message)} for message in request.messages]
-    tools = {"tools": [dict(tool) for tool in request.tools]} if request.tools else {}
-    return {"messages": messages, **tools}
-
-
 async def _keep(request: Request, choices: Sequence[UpstreamChoice]) -> None:
     """Read the call in each choice of a request that must call. A ModelError where llama.cpp gave
     up a grammar on the way, which it does not tell.
@@ -470,31 +405,3 @@ async def _keep(request: Request, choices: Sequence[UpstreamChoice]) -> None:
             choice.calls = [*map(dict, called(choice.text))]
             choice.finish = "tool_calls" if whole and choice.calls else choice.finish
             choice.text, choice.tokens = "", []
-
-
-def _seed(seed: int, index: int) -> int:
-    """llama.cpp adds 1 to the seed for each further sample of a request, so consecutive indices
-    have consecutive seeds.
-    """
-    base = int.from_bytes(hashlib.sha256(f"llama:{seed}".encode()).digest()[:4], "little")
-    return (base + index) % _NO_SEED
-
-
-def _choice_of(row: Mapping[str, Any]) -> tuple[UpstreamChoice, int]:
-    """One choice and the tokens that were computed for it."""
-    finish: Finish = "length" if row.get("stop_type") == "limit" else "stop"
-    return UpstreamChoice(row["content"], finish, _shown(row, row["content"], _spelled(row))), int(
-        row["tokens_predicted"]
-    )
-
-
-def _spelled(row: Mapping[str, Any]) -> list[Token]:
-    return [
-        {name: token[name] for name in _TOKEN if name in token}
-        for token in row.get("completion_probabilities") or ()
-    ]
-
-
-def _shown(row: Mapping[str, Any], text: str, tokens: list[Token]) -> list[Token]:
-    """The tokens without those of a stop string."""
-    return list(tokens_within(tokens, text)) if row.get("stop_type") == "word" else tokens

@@ -8,12 +8,13 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from importlib.util import find_spec
 from typing import Any
 
-from pomona.models.request import ModelError, Request, content_of, wrong_request
+from pomona.models.narrowing import disjoint, divides, narrowed, simplified, widened
+from pomona.models.request import ModelError, Reply, Request, content_of, wrong_request
+from pomona.models.validity import validity_of
 
 Check = Callable[[str], str]  # from a grammar to why it cannot be followed, "" where it can
 Calls = tuple[Mapping[str, Any], ...]
@@ -28,6 +29,8 @@ _CALL = re.compile(r'(?:<tool_call>\n)?\{"name": ("(?:[^"\\]|\\.)*"), "arguments
 _NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": False}
 _LONGEST, _DEEPEST, _MOST = 120_000, 64, 2000  # characters, levels, schemas in a schema
 _MOST_TRIES = 400
+_MALFORMED = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RecursionError)
+_NOTHING = "Unsatisfiable schema: "
 _ONE = ("items", "additionalProperties")
 _SEVERAL = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
 _NAMED = ("$defs", "definitions", "properties", "patternProperties")
@@ -39,37 +42,98 @@ _ONE_OF = (
 )
 
 
-def grammar_of(request: Request, check: Check, *, tagged: bool) -> str | None:
-    """The grammar that the answer to a request must follow, None where it is free. A ModelError of
-    status 400 names the keyword that cannot be followed, and its place; it may take a second.
+@dataclass(frozen=True)
+class Hold:
+    """What holds an answer to its schemas, by the names of functions, or "": the grammar that it
+    follows. Where that allows more than they do, `narrower` is one that allows no more.
+    """
+
+    grammar: str
+    narrower: str = ""
+    schemas: Mapping[str, Any] = field(default_factory=dict)
+
+    def kept(self, reply: Reply) -> bool:
+        """Whether an answer fulfils its schema, or was cut before that can be told."""
+        texts = [(reply.text, self.schemas.get(""))]
+        if reply.tool_calls:
+            functions = [call["function"] for call in reply.tool_calls]
+            texts = [(one["arguments"], self.schemas.get(one["name"])) for one in functions]
+        return not self.narrower or all(_fulfils(*each) for each in texts)
+
+
+def hold_of(request: Request, check: Check, *, tagged: bool) -> Hold | None:
+    """What the answer to a request must follow, None where it is free. A ModelError of status 400
+    names the keyword that cannot be followed, and its place; it may take a second.
 
     tagged: whether a call stands in the tags that most templates which know tools teach.
     """
-    functions: list[Mapping[str, Any]] = []
     if request.must_call:
         named = {tool["function"]["name"]: tool["function"] for tool in _functions(request)}
         absent = [name for name in request.must_call if name not in named]
         if absent:
             remedy = "give it among the tools"
             raise wrong_request(f'no tool is called "{absent[0]}"', remedy=remedy)
-        functions = [named[name] for name in request.must_call]
-        parts = [(f'tools["{one["name"]}"].parameters', one.get("parameters")) for one in functions]
+        given = {name: _arguments(named[name]) for name in request.must_call}
+        places = {name: f'tools["{name}"].parameters' for name in given}
     elif request.schema is not None:
-        parts = [("schema", request.schema)]
+        given, places = {"": request.schema}, {"": "schema"}
     else:
         return None
-    for where, schema in parts:
-        _check_size(schema, where)
-    if functions:
-        grammar = _calls(functions, tagged=tagged)
-    else:
-        grammar = _HEAD + "start: %json " + _written(request.schema)
-    if reason := check(grammar):
-        if reason == NO_ANSWER:
-            raise unheld(reason)
-        _refuse(parts, check)
-        raise wrong_request("the schemas are too much together", code=UNSUPPORTED)
-    return grammar
+    for name, schema in given.items():
+        _check_size(schema, places[name])
+    schemas = {name: _simplified(json.dumps(schema)) for name, schema in given.items()}
+    grammar = _grammar(schemas, tagged=tagged)
+    reason = next(filter(None, map(_uncounted, schemas.values())), "") or check(grammar)
+    if not reason:
+        return Hold(grammar)
+    pairs = {name: _pair(schema, check) for name, schema in schemas.items()}
+    known = {name: pair for name, pair in pairs.items() if pair is not None}
+    if len(known) == len(pairs):
+        wider, narrower = (
+            _grammar({name: pair[at] for name, pair in known.items()}, tagged=tagged)
+            for at in range(2)
+        )
+        if not check(wider) and not check(narrower):
+            return Hold(wider, narrower, schemas)
+    if reason == NO_ANSWER:
+        raise unheld(reason)
+    _refuse([(places[name], schema) for name, schema in schemas.items()], check)
+    raise wrong_request("the schemas are too much together", code=UNSUPPORTED)
+
+
+def _pair(schema: Any, check: Check) -> tuple[Any, Any] | None:
+    """Two schemas that grammars can be made of: one that allows what this one does or more, and one
+    that allows no more. None where there are none.
+    """
+    if not _reason(schema, {}, check):
+        return schema, schema
+    for narrower in _narrower(json.dumps(schema)):
+        if not _reason(narrower, {}, check):
+            wider = widened(schema)
+            return (narrower if _reason(wider, {}, check) else wider), narrower
+    return None
+
+
+@lru_cache(64)
+def _simplified(text: str) -> Any:
+    schema = json.loads(text)
+    try:
+        return simplified(schema)
+    except _MALFORMED:  # it is no schema, as whoever makes a grammar of it says better
+        return schema
+
+
+@lru_cache(64)
+def _narrower(text: str) -> tuple[Any, ...]:
+    """Schemas that allow no more than one does, the richest first."""
+    schema, validity = json.loads(text), validity_of(json.loads(text))
+    if validity is None or not validity.tells:
+        return ()
+    try:
+        rich = narrowed(schema, validity)
+    except _MALFORMED:
+        return ()
+    return rich, {"enum": validity.values(schema)}
 
 
 def called(text: str) -> Calls:
@@ -83,6 +147,15 @@ def called(text: str) -> Calls:
         arguments = arguments[: json.JSONDecoder().raw_decode(arguments)[1]]
     function = {"name": json.loads(found[1]), "arguments": arguments}
     return ({"id": "call_0", "type": "function", "function": function},)
+
+
+def _fulfils(text: str, schema: Any) -> bool:
+    try:
+        value = json.loads(text)
+    except ValueError:  # it was cut
+        return True
+    validity = validity_of(schema)
+    return validity is None or validity.told(value) is True
 
 
 def described(request: Request) -> Request:
@@ -102,6 +175,13 @@ def described(request: Request) -> Request:
     return replace(request, tools=(), messages=(both, *rest))
 
 
+def unfollowed(where: str) -> ModelError:
+    """The error of an answer that does not fulfil its schema, though it was held."""
+    message = "its answer does not follow the schema"
+    remedy = "use a simpler schema"
+    return ModelError(message, status=502, where=where, remedy=remedy, code="schema_not_followed")
+
+
 def unheld(reason: str) -> ModelError:
     """The error of a schema that no answer could follow to its end."""
     message = f"no answer can follow this schema to its end: {reason}"
@@ -112,15 +192,19 @@ def _functions(request: Request) -> list[Mapping[str, Any]]:
     return [tool for tool in request.tools if tool.get("type") == "function"]
 
 
-def _calls(functions: Sequence[Mapping[str, Any]], *, tagged: bool) -> str:
-    """A call, each function's arguments by its schema."""
+def _grammar(schemas: Mapping[str, Any], *, tagged: bool) -> str:
+    """The grammar of an answer by the one schema, or of a call, each function's arguments by its
+    schema.
+    """
+    if "" in schemas:
+        return _HEAD + "start: %json " + _written(schemas[""])
     before, after = (_BEFORE, _AFTER) if tagged else ("", "")
-    rules = [_HEAD + "start: " + " | ".join(f"call{at}" for at in range(len(functions)))]
-    for at, one in enumerate(functions):
-        head = f'{before}{{"name": {json.dumps(one["name"])}, "arguments": '
+    rules = [_HEAD + "start: " + " | ".join(f"call{at}" for at in range(len(schemas)))]
+    for at, (name, schema) in enumerate(schemas.items()):
+        head = f'{before}{{"name": {json.dumps(name)}, "arguments": '
         rules += [
             f"call{at}: {json.dumps(head)} arguments{at} {json.dumps('}' + after)}",
-            f"arguments{at}: %json {_written(_arguments(one))}",
+            f"arguments{at}: %json {_written(schema)}",
         ]
     return "\n".join(rules)
 
@@ -157,7 +241,7 @@ def _adapted(schema: Any, root: Mapping[str, Any], close: bool) -> Any:
             inner = {key: _adapted(one, root, close) for key, one in inner.items()}
         elif name in _SEVERAL and isinstance(inner, list):
             inner = [_adapted(one, root, close) for one in inner]
-            if name == "oneOf" and "anyOf" not in schema and _disjoint(inner, root):
+            if name == "oneOf" and "anyOf" not in schema and disjoint(inner, root):
                 name = "anyOf"
         elif name in _ONE:
             inner = _adapted(inner, root, close)
@@ -183,32 +267,6 @@ def _combines(schema: Mapping[str, Any]) -> bool:
     several = schema.get("allOf")
     beside = sum(name in schema for name in ("properties", "$ref", "anyOf", "oneOf", "allOf"))
     return beside > 1 or (isinstance(several, list) and len(several) > 1)
-
-
-def _disjoint(parts: Sequence[Any], root: Mapping[str, Any]) -> bool:
-    """Whether all are objects with a required property that is another text in each."""
-    known = [_marks(part, root) for part in parts]
-    shared = set.intersection(*map(set, known)) if known else set()
-    return any(len({marks[name] for marks in known}) == len(known) for name in shared)
-
-
-def _marks(part: Any, root: Mapping[str, Any]) -> dict[str, str]:
-    """The required properties of an object that have but one text."""
-    if isinstance(part, Mapping) and isinstance(reference := part.get("$ref"), str):
-        kind, _, name = reference.removeprefix("#/").partition("/")
-        part = root.get(kind, {}).get(name) if kind in _NAMED[:2] else None
-    match part:
-        case {"type": "object", "properties": dict(named), "required": list(required)}:
-            found = {name: named[name] for name in named if name in required}
-            return {name: text for name, one in found.items() if (text := _only(one)) is not None}
-    return {}
-
-
-def _only(schema: Any) -> str | None:
-    match schema:
-        case {"const": str(text)} | {"enum": [str(text)]}:
-            return text
-    return None
 
 
 def _check_size(schema: Any, where: str) -> None:
@@ -256,6 +314,8 @@ def _unsupported(reason: str, where: str) -> ModelError:
         message = f'"{keys[1]}" is a keyword that answers cannot be held to'
     elif reason.startswith("oneOf "):
         message, remedy = _ONE_OF, "use anyOf"
+    elif reason.startswith(_NOTHING):
+        message = f"no value fulfils it: {reason.removeprefix(_NOTHING)}"
     return wrong_request(message, where=where, remedy=remedy, code=UNSUPPORTED)
 
 
@@ -263,9 +323,16 @@ def _reason(schema: Any, kept: Mapping[str, Any], check: Check) -> str:
     """Why a schema cannot be followed, in one line."""
     if isinstance(schema, Mapping):
         schema = {**kept, **schema}
+    if reason := _uncounted(schema):
+        return reason
     text = check(_HEAD + "start: %json " + _written(schema))
     reason = text.partition("\n   1 | ")[0].partition("while processing json-schema:")[0]
     return " ".join(_PLACE.sub("", reason).split())[:300]
+
+
+def _uncounted(schema: Any) -> str:
+    """Why no grammar is made of a schema that the library would take, for hours."""
+    return "" if all(map(divides, _all(schema))) else "Value for 'multipleOf' has too many digits"
 
 
 def _inner(schema: Any) -> Iterator[tuple[str, Any]]:
@@ -281,31 +348,6 @@ def _inner(schema: Any) -> Iterator[tuple[str, Any]]:
     for name in _ONE:
         if isinstance(one := schema.get(name), Mapping):
             yield f".{name}", one
-
-
-def follows(text: str, schema: Any) -> bool:
-    """Whether the text of an answer is JSON, and what its schema asks for as far as that can be
-    told: not patterns, which a text may make endless work, and JSON alone without `jsonschema`.
-    """
-    try:
-        value = json.loads(text)
-        return (validator := _validator(json.dumps(schema))) is None or validator.is_valid(value)
-    except (ValueError, RecursionError):
-        return False
-    except Exception:  # a schema that is none, or refers to nothing: only its server can tell
-        return True
-
-
-@lru_cache(64)
-def _validator(text: str) -> Any:
-    """What checks values by a schema; None where nothing does."""
-    if find_spec("jsonschema") is None or '"patternProperties"' in text:
-        return None
-    from jsonschema import Draft202012Validator, validators
-    from referencing import Registry
-
-    kind = validators.extend(Draft202012Validator, {"pattern": lambda *_: ()})
-    return kind(json.loads(text), registry=Registry())
 
 
 def obeys(calls: Sequence[Mapping[str, Any]], names: Sequence[str]) -> bool:

@@ -29,7 +29,8 @@ from pomona.models.request import (
     wanted_tokens,
     wrong_request,
 )
-from pomona.models.schemas import follows, obeys
+from pomona.models.schemas import obeys
+from pomona.models.validity import follows
 
 _FINISH: dict[str, Finish] = {
     "length": "length",

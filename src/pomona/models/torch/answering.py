@@ -26,7 +26,7 @@ from pomona.models.request import (
     tokens_within,
     too_long,
 )
-from pomona.models.schemas import called, unheld
+from pomona.models.schemas import Hold, called, unheld
 from pomona.models.torch.batches import in_batches, read_prompt
 from pomona.models.torch.codec import Template, TokenDecoder, tool_calls
 from pomona.models.torch.decode import (
@@ -60,6 +60,7 @@ class DecodeJob:
     on_piece: Callable[[ReplyPiece], None] | None = None
     cancelled: bool = False
     growing: list[Growing] = field(default_factory=list)
+    hold: Hold | None = None
     held: Sequence[HeldRow] = ()
 
     def finish(self, result: object = None, error: BaseException | None = None) -> None:

@@ -6,12 +6,11 @@ import codecs
 import json
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jinja2 import TemplateError
 from transformers import AutoTokenizer, PreTrainedModel
 

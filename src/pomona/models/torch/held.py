@@ -1,5 +1,5 @@
-"""Rows that follow a grammar, by llguidance: which tokens it allows next, and how an answer comes to
-its end within the tokens that are left.
+"""Rows that follow a grammar, by llguidance: which tokens it allows next, and how an answer ends
+within the tokens that are left.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class Endings:
         self._inside = np.array(inside, np.int64)
         self._orders = (
             _order(brackets, quotes, [*words, *digits, *rest], 8),
-            _order(shut, quote, [*digits, *rest], 8),
+            _order(shut, quote, [*digits, *reversed(rest)], 8),
             _order([], [], [*shut, *quote, *words, *rest], 1),
         )
 
@@ -143,9 +143,10 @@ class Endings:
         for order in self._orders:
             # Bit by bit it has more tokens than its text needs.
             ids = self._tried(matcher.deep_copy(), order, 2 * most)
-            if ids is not None and (len(ids) <= most or self.keeps(matcher, ids := self._as(ids))):
-                if len(ids) <= most:
-                    return ids
+            if ids is not None and len(ids) > most:
+                ids = self._as(ids) if self.keeps(matcher, self._as(ids)) else None
+            if ids is not None and len(ids) <= most:
+                return ids
         return None
 
     def keeps(self, matcher: Any, ids: Sequence[int]) -> bool:
@@ -175,7 +176,9 @@ class Endings:
             if matcher.is_accepting():
                 return ids
             if not (forced := matcher.compute_ff_tokens()):
-                place = self._place(np.frombuffer(matcher.compute_bitmask(), np.uint8), order, taken)
+                place = self._place(
+                    np.frombuffer(matcher.compute_bitmask(), np.uint8), order, taken
+                )
                 if place is None:
                     return None
                 taken[place] += place >= order.closing
@@ -185,7 +188,9 @@ class Endings:
             ids += forced
         return None
 
-    def _place(self, bits: NDArray[np.uint8], order: _Order, taken: NDArray[np.int64]) -> int | None:
+    def _place(
+        self, bits: NDArray[np.uint8], order: _Order, taken: NDArray[np.int64]
+    ) -> int | None:
         """Which token of the order comes next, of those that the bits allow."""
         allowed = _set(bits, order.ids)
         if _set(bits, self._inside).any() and allowed[order.brackets :].any():
@@ -207,8 +212,8 @@ def _set(bits: NDArray[np.uint8], ids: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 
 class HeldRow:
-    """One row of at most `most` tokens that follows a grammar; `failed` says why it could not go on,
-    and is else empty.
+    """One row of at most `most` tokens that follows a grammar; `failed` says why it could not go
+    on, and is else empty.
 
     It knows an ending at each token. A token after which none would fit any more is not taken: the
     ending known before is begun instead, and the row is `shortened`.

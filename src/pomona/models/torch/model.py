@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,7 +38,7 @@ from pomona.models.request import (
     too_long,
     wrong_request,
 )
-from pomona.models.schemas import described, grammar_of
+from pomona.models.schemas import Hold, described, hold_of, unfollowed
 from pomona.models.torch.answering import DecodeJob, echo, run_batch, score
 from pomona.models.torch.codec import Template
 from pomona.models.torch.decode import cut_of
@@ -119,14 +120,19 @@ class TorchModel(NativeModel):
             return []
         job = await self._job(request, samples, None)
         self._put(job)
-        return await self._wait(job)
+        return await self._kept(request, job)
 
     async def together(self, asks: Sequence[Ask]) -> list[list[Reply] | BaseException]:
         """See `Model`."""
         jobs_or_errors: list[Any] = [await self._job_or_error(*each) for each in asks]
         jobs = [job for job in jobs_or_errors if isinstance(job, DecodeJob)]
         self._put(jobs)
-        replies = iter(await asyncio.gather(*map(self._wait, jobs), return_exceptions=True))
+        kept = (
+            self._kept(request, job)
+            for (request, _), job in zip(asks, jobs_or_errors, strict=True)
+            if isinstance(job, DecodeJob)
+        )
+        replies = iter(await asyncio.gather(*kept, return_exceptions=True))
         return [next(replies) if isinstance(each, DecodeJob) else each for each in jobs_or_errors]
 
     async def stream(
@@ -146,6 +152,8 @@ class TorchModel(NativeModel):
             while (piece := await pieces.get()) is not None:
                 yield piece
             for reply in await job.future:
+                if job.hold is not None and not job.hold.kept(reply):
+                    raise unfollowed(self.name)
                 yield reply
         finally:
             job.cancelled = True
@@ -216,6 +224,8 @@ class TorchModel(NativeModel):
         request: Request,
         samples: Sequence[Draw],
         on_piece: Callable[[ReplyPiece], None] | None,
+        *,
+        narrow: bool = False,
     ) -> DecodeJob:
         if self._closed:
             raise ModelError("is closed", status=502, where=self.name)
@@ -228,30 +238,51 @@ class TorchModel(NativeModel):
                 where=self.name,
                 remedy="ask for no top_logprobs",
             )
-        grammar = None
+        hold = None
         if request.must_call or request.schema is not None:
-            grammar = await asyncio.to_thread(self._grammar, request)
+            hold = await asyncio.to_thread(self._hold, request)
             request = request if "tools" in self.abilities else described(request)
         prompt, ids = await self._encoded(request)
         context = self.context
         if context is not None and len(ids) + 1 > context:
             raise too_long(len(ids), context, self.name)
         loop = asyncio.get_running_loop()
-        job = DecodeJob(request, prompt, ids, tuple(samples), loop.create_future(), loop)
-        if grammar is not None:
-            room = request.max_tokens if context is None else context - len(ids)
-            most = min(request.max_tokens, room)
-            row = partial(self._grammars.row, grammar, most)
-            job.held = [await asyncio.to_thread(row) for _ in samples]
+        job = DecodeJob(request, prompt, ids, tuple(samples), loop.create_future(), loop, hold=hold)
         if on_piece is not None:
             job.on_piece = lambda piece: job.tell(partial(on_piece, piece))
+        if hold is not None:
+            # What was told in pieces cannot be taken back.
+            grammar = hold.narrower if hold.narrower and (narrow or on_piece) else hold.grammar
+            room = request.max_tokens if context is None else context - len(ids)
+            row = partial(self._grammars.row, grammar, min(request.max_tokens, room))
+            job.held = [await asyncio.to_thread(row) for _ in samples]
         return job
 
-    def _grammar(self, request: Request) -> str | None:
+    def _hold(self, request: Request) -> Hold | None:
         """What the answers to a request must follow."""
         if "schema" not in self.abilities:
             raise self.without("schema")
-        return grammar_of(request, self._grammars.check, tagged="tools" in self.abilities)
+        return hold_of(request, self._grammars.check, tagged="tools" in self.abilities)
+
+    async def _kept(self, request: Request, job: DecodeJob) -> list[Reply]:
+        """The replies of a job; those that do not fulfil their schema are drawn once more, of what
+        surely does.
+        """
+        replies: list[Reply] = await self._wait(job)
+        bad = (
+            []
+            if job.hold is None
+            else [at for at, one in enumerate(replies) if not job.hold.kept(one)]
+        )
+        if not bad:
+            return replies
+        again = await self._job(request, [job.samples[at] for at in bad], None, narrow=True)
+        self._put([again])
+        for at, reply in zip(bad, await self._wait(again), strict=True):
+            if again.hold is None or not again.hold.kept(reply):
+                raise unfollowed(self.name)
+            replies[at] = replace(reply, spent=replies[at].spent + reply.spent)
+        return replies
 
     async def _job_or_error(
         self, request: Request, samples: Sequence[Draw]
