@@ -51,14 +51,14 @@ _NARROWER = {"idn-email": "email", "idn-hostname": "hostname"}
 _GREAT, _SMALL = 10**15, 1e-9  # bounds beyond which the regular expressions of numbers fail
 _FACTOR, _MANY = 10_000, 1 << 30
 _SUBSETS, _LISTED = 256, 8
-_PLAIN = {"type", "items", "uniqueItems", "minItems", "maxItems", "title", "description", "default",
-          "examples", "$comment", *_NAMED[:2]}  # fmt: skip
+_REMARKS = {"title", "description", "default", "examples", "$comment", "deprecated", "readOnly",
+            "writeOnly", "contentEncoding", "contentMediaType"}  # fmt: skip
+_PLAIN = {"type", "items", "uniqueItems", "minItems", "maxItems", *_REMARKS, "$defs", "definitions"}
 
 
 def simplified(schema: Any) -> Any:
     """The schema in the words of draft 2020-12, without what says nothing: unknown formats, `then`
-    without `if`, what is about values of another type. Of formats that no grammar knows it has a
-    part.
+    without `if`, what is about values of another type.
     """
     if not isinstance(schema, Mapping):
         return schema
@@ -74,7 +74,7 @@ def simplified(schema: Any) -> Any:
             node = _without(node, names)
     for step in (_format, _unique, _contained, _names, _dependent, _negated, _conditional):
         step(node)
-    return False if node.get("not") in (True, {}) else node
+    return False if "not" in node and _empty(node["not"]) else node
 
 
 def widened(schema: Any) -> Any:
@@ -82,6 +82,7 @@ def widened(schema: Any) -> Any:
     if not isinstance(schema, Mapping):
         return schema
     node = {name: _each(name, one, widened) for name, one in schema.items() if name not in _UNHELD}
+    _written(node)
     if "oneOf" in node:
         parts = {"anyOf": node.pop("oneOf")}
         node = (
@@ -96,7 +97,7 @@ def narrowed(schema: Any, validity: Validity) -> Any:
         return schema
     node = dict(schema)
     _one_of(node, validity.schema)
-    for step in (_if_then, _distinct, _holding, _plain_names, _freed, _counted, _bounded):
+    for step in (_written, _if_then, _distinct, _holding, _plain_names, _freed, _counted, _bounded):
         step(node)
     if node.get("format") in {"uri", "iri"}:
         _restrict(node, _ADDRESS)
@@ -139,6 +140,11 @@ def _modern(schema: Mapping[str, Any]) -> Schema:
         if rest is not None:
             node["items"] = rest
     node.pop("additionalItems", None)
+    for side in ("Minimum", "Maximum"):
+        if isinstance(open_ := node.get(f"exclusive{side}"), bool):
+            del node[f"exclusive{side}"]
+            if open_ and side.lower() in node:
+                node[f"exclusive{side}"] = node.pop(side.lower())
     if isinstance(dependencies := node.get("dependencies"), Mapping):
         del node["dependencies"]
         for name, needed in dependencies.items():
@@ -173,6 +179,11 @@ def _type(value: Any) -> str:
     return kinds.get(type(value), "number")
 
 
+def _empty(schema: Any) -> bool:
+    """Whether everything fulfils a schema, by its first look."""
+    return schema is True or (isinstance(schema, Mapping) and set(schema) <= _REMARKS)
+
+
 def _restrict(node: Schema, pattern: str) -> None:
     """A pattern for a format."""
     del node["format"]
@@ -183,15 +194,18 @@ def _restrict(node: Schema, pattern: str) -> None:
 
 
 def _format(node: Schema) -> None:
+    """A format that no specification has says nothing."""
+    if "format" in node and node["format"] not in {*_KNOWN, *_NARROWER, *_PATTERNS}:
+        del node["format"]
+
+
+def _written(node: Schema) -> None:
+    """Of formats that no grammar knows a part."""
     name = node.get("format")
-    if not isinstance(name, str) or name in _KNOWN:
-        return
     if name in _NARROWER:
         node["format"] = _NARROWER[name]
     elif name in _PATTERNS:
         _restrict(node, _PATTERNS[name])
-    else:
-        del node["format"]
 
 
 def _unique(node: Schema) -> None:
@@ -204,7 +218,7 @@ def _contained(node: Schema) -> None:
     if "contains" not in node or (node.get("minContains") == 0 and "maxContains" not in node):
         for name in ("contains", "minContains", "maxContains"):
             node.pop(name, None)
-    elif node["contains"] in (True, {}):
+    elif _empty(node["contains"]):
         del node["contains"]
         least, most = node.pop("minContains", 1), node.pop("maxContains", None)
         node["minItems"] = max(least, node.get("minItems", 0))
@@ -217,11 +231,11 @@ def _names(node: Schema) -> None:
     of them.
     """
     rule, value = node.get("propertyNames"), node.get("additionalProperties", True)
-    if rule is True or rule == {}:
+    if _empty(rule):
         del node["propertyNames"]
     if not isinstance(rule, Mapping) or set(node) & {"properties", "patternProperties"}:
         return
-    match _without(rule, ["title", "description"] + ["type"] * (rule.get("type") == "string")):
+    match _without(rule, [*_REMARKS, *["type"] * (rule.get("type") == "string")]):
         case {"enum": list(names), **other} if not other:
             node["properties"] = {name: value for name in names if isinstance(name, str)}
         case {"pattern": str(pattern), **other} if not other:
@@ -248,7 +262,7 @@ def _dependent(node: Schema) -> None:
         for name in required:
             if name in schemas:
                 node["allOf"] = [*node.get("allOf", []), schemas[name]]
-        kept = {k: v for k, v in schemas.items() if k not in required and v is not True and v != {}}
+        kept = {k: v for k, v in schemas.items() if k not in required and not _empty(v)}
         _keep(node, "dependentSchemas", kept)
 
 
@@ -273,7 +287,7 @@ def _negated(node: Schema) -> None:
 def _conditional(node: Schema) -> None:
     """`then` and `else` say nothing without `if`, and one of them where that is certain."""
     rule = node.get("if")
-    if rule is not None and rule not in (True, False, {}):
+    if rule is not None and rule is not False and not _empty(rule):
         if "then" not in node and "else" not in node:
             del node["if"]
         return

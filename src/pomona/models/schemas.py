@@ -107,11 +107,12 @@ def _pair(schema: Any, check: Check) -> tuple[Any, Any] | None:
     """
     if not _reason(schema, {}, check):
         return schema, schema
-    for narrower in _narrower(json.dumps(schema)):
-        if not _reason(narrower, {}, check):
-            wider = widened(schema)
-            return (narrower if _reason(wider, {}, check) else wider), narrower
-    return None
+    wider, rich, values = _variants(json.dumps(schema))
+    held = wider is not None and not _reason(wider, {}, check)
+    if rich is not None and not _reason(rich, {}, check):
+        return wider if held else rich, rich
+    # A few values are good enough for what is seldom drawn, and no answer by themselves.
+    return (wider, {"enum": values}) if held and values else None
 
 
 @lru_cache(64)
@@ -124,16 +125,15 @@ def _simplified(text: str) -> Any:
 
 
 @lru_cache(64)
-def _narrower(text: str) -> tuple[Any, ...]:
-    """Schemas that allow no more than one does, the richest first."""
+def _variants(text: str) -> tuple[Any, Any, list[Any]]:
+    """A schema that allows more than one does, one that allows less, and some of its values."""
     schema, validity = json.loads(text), validity_of(json.loads(text))
     if validity is None or not validity.tells:
-        return ()
+        return None, None, []
     try:
-        rich = narrowed(schema, validity)
+        return widened(schema), narrowed(schema, validity), validity.values(schema)
     except _MALFORMED:
-        return ()
-    return rich, {"enum": validity.values(schema)}
+        return None, None, []
 
 
 def called(text: str) -> Calls:

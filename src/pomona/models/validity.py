@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from importlib.util import find_spec
 from itertools import islice
@@ -40,7 +41,11 @@ class Validity:
 
     @property
     def tells(self) -> bool:
-        """Whether it can be told of simple values."""
+        """Whether it is a schema by which can be told of simple values."""
+        try:
+            self._checks.check_schema(self._checks.schema)
+        except Exception:  # a regular expression of its own may fail too
+            return False
         return all(self.told(value) is not None for value in _SIMPLE)
 
     def values(self, inner: Any, level: int = 0) -> list[Any]:
@@ -52,9 +57,10 @@ class Validity:
             self._left -= 1
             if len(found) == _FOUND or self._left < 0:
                 break
-            text = json.dumps(value, sort_keys=True)
-            if text not in found and self.told(value, inner):
-                found[text] = value
+            with suppress(ValueError):  # it is no number
+                text = json.dumps(value, sort_keys=True, allow_nan=False)
+                if text not in found and self.told(value, inner):
+                    found[text] = value
         return list(found.values())
 
     def _tried(self, schema: Any, level: int) -> Iterator[Any]:
@@ -118,7 +124,8 @@ def _numbers(schema: Mapping[str, Any]) -> Iterator[float]:
             yield from (end, end + 1, end - 1, end * 2, end / 2)
     if low is not None and high is not None:
         yield from ((low + high) / 2, (low + high) // 2)
-    if _number(step := schema.get("multipleOf")) and step > 0:
+    step = schema.get("multipleOf", 0)
+    if _number(step) and step > 0:
         for end in (low or 0, high or 0):
             if math.isfinite(times := end / step):
                 yield from (step * (math.floor(times) + more) for more in range(-1, 3))
@@ -181,4 +188,5 @@ def matches(pattern: str, text: str) -> bool:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    return pc.match_substring_regex(pa.array([text]), pattern=pattern)[0].as_py()
+    search = pc.match_substring_regex  # pyright: ignore[reportAttributeAccessIssue]
+    return search(pa.array([text]), pattern=pattern)[0].as_py()
