@@ -24,14 +24,18 @@ from pomona.models.flops import gguf_shape
 from pomona.models.http.choices import UpstreamChoice, choices_of
 from pomona.models.http.client import HttpClient, usage_of
 from pomona.models.http.model import vectors_of
-from pomona.models.llama_library import Engine, check_grammar, constrains, kept, start
-from pomona.models.llama_protocol import (
+from pomona.models.llama_library import (
+    Engine,
     GrowingRow,
     Prompt,
     body_of,
+    check_grammar,
     choice_of,
+    constrains,
     groups,
+    kept,
     messages_of,
+    start,
 )
 from pomona.models.locating import gguf_header
 from pomona.models.model import Ability, CostModel, Model
