@@ -83,6 +83,8 @@ def widened(schema: Any) -> Any:
         return schema
     node = {name: _each(name, one, widened) for name, one in schema.items() if name not in _UNHELD}
     _written(node)
+    if schema.get("uniqueItems") and (most := _variety(schema.get("items"))):
+        node["maxItems"] = min(node.get("maxItems", most), most + len(node.get("prefixItems", [])))
     if "oneOf" in node:
         parts = {"anyOf": node.pop("oneOf")}
         node = (
@@ -355,6 +357,17 @@ def _if_then(node: Schema) -> None:
         both = [node.pop("if"), node.pop("then", True)]
         node.pop("else", None)
         node["allOf"] = [*node.get("allOf", []), *both]
+
+
+def _variety(schema: Any) -> int:
+    """How many values a schema has at most, 0 where that is not known."""
+    kinds = {"null": 1, "boolean": 2}
+    match schema:
+        case {"enum": list(values)}:
+            return len(values)
+        case {"type": str(kind)}:
+            return kinds.get(kind, 0)
+    return 0
 
 
 def _distinct(node: Schema) -> None:
