@@ -19,7 +19,7 @@ from pomona._version import __version__
 from pomona.errors import PomonaError
 from pomona.merge.engine.run import Progress, merge_many, merge_recipe
 from pomona.merge.engine.writing import write_outline
-from pomona.merge.plan import MERGED, MergeResult
+from pomona.merge.plan import MERGED, MergePlan, MergeResult
 from pomona.merge.planning.models import folders_of, locate_model
 from pomona.merge.planning.planner import plan_merge
 from pomona.merge.reading.reader import MergekitDocument
@@ -233,21 +233,15 @@ def forecast_all(
     told: list[MergeResult] = []
     with TemporaryDirectory(prefix="pomona-") as scratch:
         made = Made(Path(scratch), given, plain)
-        for number, stage in enumerate(stages):
+        for stage in stages[:-1]:
             with made.told(stage):
-                plan = plan_merge(
-                    stage.recipe,
-                    models=made.models,
-                    dry_run=True,
-                    tokenizers=made.folder / "tokenizers",
-                    **plain,
-                )
-                place = out if stage is stages[-1] else made.folder / f"outline-{number}"
-                settings = {**engine, "dry_run": True, "overwrite": overwrite}
-                told += merge_many([plan], [place], **settings)
-                if stage is not stages[-1]:
-                    write_outline(plan, place)
-                    made.folders[str(stage.name)] = place
+                plan, place = made.outline(stage)
+                told += merge_many([plan], [place], **{**engine, "dry_run": True})
+                made.write(stage, plan, place)
+        with made.told(stages[-1]):
+            plan, _ = made.outline(stages[-1])
+            settings = {**engine, "dry_run": True, "overwrite": overwrite}
+            told += merge_many([plan], [out], **settings)
     return told
 
 
@@ -272,6 +266,22 @@ class Made:
         if not place.exists():
             with self.told(stage):
                 merge_recipe(stage.recipe, place, models=self.models, **self._plain, **engine)
+        self.folders[str(stage.name)] = place
+
+    def outline(self, stage: Stage) -> tuple[MergePlan, Path]:
+        """The plan of a document on outlines of those before it, and where its own outline goes."""
+        plan = plan_merge(
+            stage.recipe,
+            models=self.models,
+            dry_run=True,
+            tokenizers=self.folder / "tokenizers",
+            **self._plain,
+        )
+        return plan, self.folder / f"outline-{len(self.folders)}"
+
+    def write(self, stage: Stage, plan: MergePlan, place: Path) -> None:
+        """Write an outline: all of a result but its numbers."""
+        write_outline(plan, place)
         self.folders[str(stage.name)] = place
 
     def told(self, stage: Stage) -> Any:

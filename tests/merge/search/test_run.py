@@ -21,7 +21,7 @@ from pomona.merge.search import Judge, OnItems, Searched, fill, forecast, search
 from pomona.merge.search.experts import alone
 from pomona.merge.search.judge import read_items
 from pomona.merge.search.problem import ItemSelection, files_of, read_search
-from pomona.merge.search.workspace import SearchWorkspace, read_document
+from pomona.merge.search.workspace import SearchWorkspace, read_search_recipe
 from pomona.models import load
 from pomona.models.tensors import Tensors
 from pomona.workspace import Workspace
@@ -36,7 +36,8 @@ def changed(project: Path, old: str, new: str) -> Path:
 
 
 def valid_items(project: Path) -> Any:
-    document, folder = read_document(project / "recipe.yaml")
+    read = read_search_recipe(project / "recipe.yaml")
+    document, folder = read.document, read.folder
     settings = read_search(document)
     return read_items(settings, settings.valid, files_of(settings, folder))
 
@@ -166,13 +167,13 @@ def test_a_dry_run_writes_nothing(project: Path) -> None:
 
 
 def test_candidates_are_scored_without_a_file(project: Path) -> None:
-    document, _ = read_document(project / "recipe.yaml")
+    read = read_search_recipe(project / "recipe.yaml")
     workspace, items = (
-        SearchWorkspace(project / "out", models=None, seed=0, document=document),
+        SearchWorkspace(project / "out", models=None, seed=0, recipe=read),
         valid_items(project),
     )
     objective = OnItems(Judge(), items)
-    plain = fill(document, {"german": 1, "models.1.weight": 0, "noise": 0})
+    plain = fill(read.document, {"german": 1, "models.1.weight": 0, "noise": 0})
     assert (
         objective(workspace.plan(plain)).value == objective(workspace.plan(alone("german"))).value
     )
@@ -229,8 +230,8 @@ def test_mistakes_are_told_before_anything_is_written(
 
 
 def test_two_processes_do_not_share_an_output(project: Path) -> None:
-    document, _ = read_document(project / "recipe.yaml")
-    workspace = SearchWorkspace(project / "best", models=None, seed=0, document=document)
+    read = read_search_recipe(project / "recipe.yaml")
+    workspace = SearchWorkspace(project / "best", models=None, seed=0, recipe=read)
     with (
         workspace.locked(),
         pytest.raises(PomonaError, match="best: another process is working on it — wait for it"),
@@ -258,6 +259,7 @@ def test_another_recipe_does_not_go_on_with_the_log(
 
 
 def test_parts_may_take_every_row(project: Path) -> None:
-    document, folder = read_document(project / "recipe.yaml")
+    read = read_search_recipe(project / "recipe.yaml")
+    document, folder = read.document, read.folder
     task = read_search(document)
     assert len(read_items(task, ItemSelection(), files_of(task, folder))) == 60

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pomona.errors import PomonaError
-from pomona.merge import merge_plan
+from pomona.merge import merge, merge_plan
 from pomona.merge.planning.planner import plan_merge
 from pomona.merge.search import leave_one_out, sweep
 from pomona.merge.search.experts import Expert, experts_of, uniform, without
@@ -210,3 +210,70 @@ def test_text_that_is_no_value_says_how_to_write_one(project: Path, text: str, s
     for make in (sweep, leave_one_out):
         with pytest.raises(PomonaError, match=says):
             make(recipe, project / "o", values=[text])
+
+
+TWO = """name: languages
+merge_method: linear
+models:
+  - {model: german, parameters: {weight: 1}}
+  - {model: french, parameters: {weight: 1}}
+---
+merge_method: linear
+models:
+  - {model: languages, parameters: {weight: {search: [0, 1], name: languages}}}
+  - {model: noise, parameters: {weight: 0.5}}
+"""
+
+
+def test_documents_before_the_one_that_varies_are_merged_once(project: Path) -> None:
+    recipe = project / "two.yaml"
+    recipe.write_text(TWO)
+    values = {"languages": [0.25, 0.75]}
+    assert len(sweep(recipe, project / "out", values, dry_run=True)) == 2
+    assert not list(project.glob("*out*"))
+    swept = sweep(recipe, project / "out", values)
+    for one, value in zip(swept, (0.25, 0.75), strict=True):
+        recipe.write_text(TWO.replace("{search: [0, 1], name: languages}", str(value)))
+        merge(recipe, project / "direct" / one.folder.name)
+        files = [
+            (folder / "pomona_merge.languages.json").read_bytes()
+            for folder in (one.folder, project / "direct" / one.folder.name)
+        ]
+        assert files[0] == files[1]
+        assert weights(one.folder) == weights(project / "direct" / one.folder.name)
+    left_out = leave_one_out(recipe, project / "left")
+    assert [folder.name for folder in left_out.folders] == [
+        "all", "without-languages", "without-noise",
+    ]  # fmt: skip
+    assert weights(left_out.folders[0]) == weights(project / "direct" / swept[1].folder.name)
+    assert not list(project.glob("*.work"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        (
+            "{model: german, parameters: {weight: 1}}",
+            "{model: german, parameters: {weight: {search: [0, 1]}}}",
+            'two.yaml, document "languages": is searched, and only the document of the result can be: '
+            "the others are made once — write a number, or search it in a file of its own",
+        ),
+        ("model: german", "model: nose", 'two.yaml, document "languages": nose: no such folder — '),
+        ("{model: noise,", "{model: nose,", "two.yaml, document 2: nose: no such folder — "),
+        (
+            "{model: languages,",
+            "{model: german,",
+            'two.yaml, document "languages": no other document needs it — name it among the models '
+            "of another, or take it out",
+        ),
+    ],
+)
+def test_mistakes_in_documents_are_told_before_any_is_merged(
+    project: Path, old: str, new: str, says: str
+) -> None:
+    (project / "two.yaml").write_text(TWO.replace(old, new))
+    for dry_run in (True, False):
+        with pytest.raises(PomonaError) as error:
+            sweep("two.yaml", project / "out", {"languages": [0.5]}, dry_run=dry_run)
+        assert str(error.value).startswith(says)
+    assert not list(project.glob("*out*"))

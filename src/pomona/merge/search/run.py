@@ -22,7 +22,7 @@ from pomona.merge.search.problem import Problem, files_of
 from pomona.merge.search.results import Searched, System, compare_all, ledger_of
 from pomona.merge.search.space import SECTIONS
 from pomona.merge.search.trials import Optimum, search
-from pomona.merge.search.workspace import SearchWorkspace, inputs_of, read_document
+from pomona.merge.search.workspace import SearchWorkspace, inputs_of, read_search_recipe
 from pomona.models.tensors import check_free
 from pomona.stats import value_of
 from pomona.tasks import Items
@@ -65,12 +65,12 @@ def search_merge(
         PomonaError: whatever is wrong with recipe, records or models.
         ResourceError: the disk is full.
     """
-    document, folder = read_document(recipe)
-    problem, out = Problem(document, trials), Path(out)
+    read = read_search_recipe(recipe)
+    problem, out = Problem(read.document, trials), Path(out)
     check_free(out, MERGED, overwrite)
-    valid, test = _items(problem, folder)
-    workspace = SearchWorkspace(out, models=models, seed=seed, document=document)
-    with workspace.locked():
+    valid, test = _items(problem, read.folder)
+    workspace = SearchWorkspace(out, models=models, seed=seed, recipe=read)
+    with workspace.locked(**engine):
         judge = Judge.of(problem.settings, device=device, **engine)
         run = _Run(problem, workspace, judge, valid, test)
         searched = run.searched(progress, {**engine, "overwrite": overwrite})
@@ -302,12 +302,13 @@ def forecast(
 
     Raises PomonaError as `search_merge` does before its first trial.
     """
-    document, folder = read_document(recipe)
-    problem = Problem(document, trials)
+    found = read_search_recipe(recipe)
+    problem = Problem(found.document, trials)
     settings = problem.settings
-    valid, test = _items(problem, folder)
-    workspace = SearchWorkspace(Path(out), models=models, seed=seed, document=document)
-    plan = workspace.plan(problem.first(), dry_run=True)
+    valid, test = _items(problem, found.folder)
+    workspace = SearchWorkspace(Path(out), models=models, seed=seed, recipe=found)
+    with workspace.outlined():
+        plan = workspace.plan(problem.first(), dry_run=True)
     number = most_trials(problem)
     trial = _flops(plan, valid)
     flops = trial * (number + len(problem.experts)) + 4 * _flops(plan, test)

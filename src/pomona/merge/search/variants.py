@@ -25,7 +25,7 @@ from pomona.merge.search.page import render_matrix
 from pomona.merge.search.problem import files_of, read_task
 from pomona.merge.search.results import Matrix, System, groups_of
 from pomona.merge.search.space import fill
-from pomona.merge.search.workspace import SearchWorkspace, read_document
+from pomona.merge.search.workspace import SearchWorkspace, read_search_recipe
 from pomona.models.tensors import check_free
 from pomona.stats import by_group
 from pomona.tasks import Items
@@ -85,21 +85,23 @@ def leave_one_out(
         ResourceError: the disk is full.
     """
     chosen = values if isinstance(values, Mapping) else _single(values)
-    document, folder = read_document(recipe)
+    read = read_search_recipe(recipe)
+    document = read.document
     out, experts = Path(out), experts_of(document)
     recipes = variants(document, experts, chosen)
     task = read_task(document)
     for place in [out] if task or not overwrite else map(out.joinpath, recipes):
         check_free(place, _SCORES if task else MERGED, overwrite)
-    workspace = SearchWorkspace(out, models=models, seed=seed, document=document)
+    workspace = SearchWorkspace(out, models=models, seed=seed, recipe=read)
     if dry_run:
-        for one in recipes.values():
-            workspace.plan(one, dry_run=True)
+        with workspace.outlined():
+            for one in recipes.values():
+                workspace.plan(one, dry_run=True)
         return LeftOut(out, recipes)
     if task is None:
         from pomona.merge.engine.run import merge_many
 
-        with workspace.locked():
+        with workspace.locked(**engine):
             plans, folders = (
                 list(map(workspace.plan, recipes.values())),
                 tuple(map(out.joinpath, recipes)),
@@ -107,8 +109,8 @@ def leave_one_out(
             merge_many(plans, folders, overwrite=overwrite, progress=progress, **engine)
             workspace.clear()
         return LeftOut(out, recipes, folders)
-    items = read_items(task, task.test, files_of(task, folder))
-    with workspace.locked():
+    items = read_items(task, task.test, files_of(task, read.folder))
+    with workspace.locked(**engine):
         judge = Judge.of(task, device=device, **engine)
         matrix = _scored(workspace, recipes, experts, judge, items, progress)
         with atomic_directory(out, _SCORES) as partial:
@@ -227,19 +229,20 @@ def sweep(
     """
     if not isinstance(values, Mapping):
         values = {name: _numbers(name, text) for name, text in _given(values).items()}
-    document, _ = read_document(recipe)
+    read = read_search_recipe(recipe)
     out = Path(out)
-    swept = _combined(document, out, values)
-    workspace = SearchWorkspace(out, models=models, seed=seed, document=document)
+    swept = _combined(read.document, out, values)
+    workspace = SearchWorkspace(out, models=models, seed=seed, recipe=read)
     if dry_run:
-        for one in swept:
-            workspace.plan(one.recipe, dry_run=True)
+        with workspace.outlined():
+            for one in swept:
+                workspace.plan(one.recipe, dry_run=True)
         return swept
     from pomona.merge.engine.run import merge_many
 
     for one in swept:
         check_free(one.folder, MERGED, overwrite)
-    with workspace.locked():
+    with workspace.locked(**engine):
         plans = [workspace.plan(one.recipe) for one in swept]
         merge_many(
             plans, [one.folder for one in swept], overwrite=overwrite, progress=progress, **engine
