@@ -239,6 +239,29 @@ def test_texts_may_be_in_conversations(tmp_path: Path) -> None:
     assert records.read(out).to_table().to_pylist() == rows[:1]
 
 
+@pytest.mark.parametrize("beside", [False, True])
+def test_conditions_on_what_a_role_says(tmp_path: Path, beside: bool) -> None:
+    chats: list[Any] = [
+        [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": said}]
+        for said in ("Good day", "No")
+    ]
+    if beside:
+        chats = [{name: [one[name] for one in chat] for name in chat[0]} for chat in chats]
+    table, out = (
+        pa.Table.from_pylist([{"m": {"c": chat}} for chat in chats]),
+        tmp_path / "o.parquet",
+    )
+    for where, rows in (
+        ("len(m.c.assistant) > 3", 1),
+        ('m.c.user == "Hi"', 2),
+        ("m.c.system is None", 2),
+        ('not startswith(m.c.assistant, "Good")', 1),
+    ):
+        assert filter(table, out, where=[where]).rows_out == rows
+    with pytest.raises(PomonaError, match=r"character 9: .*known: .*tool, user"):
+        filter(table, out, where=["1 < len(m.c.nobody)"])
+
+
 def test_nothing_left_and_nothing_asked(tmp_path: Path) -> None:
     with pytest.raises(PomonaError, match="no row passes all conditions"):
         filter(TABLE, tmp_path / "out.parquet", where=["n > 9"])

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         USERS as USERS,
         as_messages as as_messages,
         as_they_were as as_they_were,
+        chat_texts as chat_texts,
         is_chat as is_chat,
         keys_of_chat as keys_of_chat,
         last_answer as last_answer,
@@ -102,8 +103,8 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "chats": "ASSISTANTS CHAT_KEYS CHAT_TEXTS ROLES USERS as_messages as_they_were is_chat "
-        "keys_of_chat last_answer",
+        "chats": "ASSISTANTS CHAT_KEYS CHAT_TEXTS ROLES USERS as_messages as_they_were "
+        "chat_texts is_chat keys_of_chat last_answer",
         "column_types": "BATCH_ROWS as_codes as_groups as_text fitted lists_in messages_of "
         "relisted",
         "engines": "check_engine spread workers",

@@ -147,7 +147,7 @@ def test_the_command_finds_what_was_spoilt(
     ("options", "message"),
     [
         ({"models": ["ui-s"]}, r'"vog" needs 2 or more models, and 1 are given'),
-        ({}, r"prompt: .* has 2 columns — name the one to spoil: corrupt"),
+        ({}, r"prompt: .* has 2 columns — name the one to spoil: --corrupt"),
         ({"corrupt": "id"}, '"id" is not a column of the prompt alone'),
         (
             {"completion": "{english} {translation}", "corrupt": "english"},
@@ -172,3 +172,26 @@ def test_errors_say_what_to_name(
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(PomonaError, match='there is a column "learnt" already'):
         order(many.append_column("learnt", many["id"]), tmp_path / "out.parquet", **PAIR)
+
+
+def test_fields_and_conversations_are_learnt_as_columns_are(tmp_path: Path) -> None:
+    pairs = [(f"Save the page {n}", f"Sichere Seite {n % 5} so") for n in range(12)]
+    flat = [{"q": asked, "a": told} for asked, told in pairs]
+    chats = [
+        [{"role": "user", "content": asked}, {"role": "assistant", "content": told}]
+        for asked, told in pairs
+    ]
+    found = []
+    for rows, prompt, completion in (
+        (flat, "q", "a"),
+        ([{"p": row} for row in flat], "p.q", "{p.a}"),
+        ([{"m": chat} for chat in chats], "m.user", "m.assistant"),
+    ):
+        table, out = pa.Table.from_pylist(rows), tmp_path / "o.parquet"
+        order(table, out, models=MODELS, prompt=prompt, completion=completion, n=3, k=2)
+        made = pq.read_table(out)
+        assert made.select(table.column_names) == table
+        found.append(made.drop_columns(table.column_names))
+    assert found[0] == found[1] == found[2] and found[0].column_names[-1] == "learnt"
+    with pytest.raises(PomonaError, match="completion: is the prompt too"):
+        order(table, out, models=MODELS, prompt="m", completion="m")

@@ -31,7 +31,7 @@ from pomona.data.filtering.values import (
     quotient,
 )
 from pomona.errors import PomonaError, first_line, nearest
-from pomona.records import Records
+from pomona.records import ROLES, Records, is_chat, lists_in
 
 LONGEST, DEEPEST, MOST = 10_000, 100, 2_000  # characters, levels, and parts of a condition
 _EXAMPLE = (
@@ -179,13 +179,19 @@ class _Reader:
             name: Any = node.attr
         else:
             name = node.slice.value if isinstance(node.slice, ast.Constant) else None
+        roles = ROLES if is_chat(of.type) else ()
+        if name in roles and name not in [one.name for one in lists_in(of.type)]:
+            return of.said(name)
+        if roles and of.kind == "list":
+            message = f'{self._named(node.value)} is a conversation, without "{name}"'
+            raise self.wrong(node, message, nearest(str(name), roles))
         if of.kind != "struct" or not isinstance(name, str):
             message = f"{self._named(node.value)} is a {of.kind}, without parts of a name"
             raise self.wrong(node, message, 'columns of odd names are column("NAME")')
         names = [field.name for field in of.type]
         if name not in names:
             message = f'{self._named(node.value)} has no part "{name}"'
-            raise self.wrong(node, message, nearest(name, names))
+            raise self.wrong(node, message, nearest(name, [*names, *roles]))
         return of.part(name)
 
     def _all(self, node: ast.BoolOp) -> Value:

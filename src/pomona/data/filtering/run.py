@@ -224,7 +224,7 @@ def filter(
         if dry_run:
             return card
         if not card.rows_out:
-            remedy = "look with dry-run at how many fall by which condition"
+            remedy = "look with --dry-run at how many fall by which condition"
             raise PomonaError("no row passes all conditions", where=out, remedy=remedy)
         results.write("out", chosen(scan, codes == 0, progress))
         if rejects is not None:

@@ -11,6 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pomona.records import chat_texts
+
 Run = Callable[[pa.RecordBatch], Any]
 _SEEN = r"[^\s\p{Z}]"  # what is no white space, as in `Records.complete`
 _NUMERAL = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
@@ -56,6 +58,11 @@ class Value:
             self.type.field(name).type,
             lambda rows: pc.call_function("struct_field", [whole(rows)], options=options),
         )
+
+    def said(self, role: str) -> Value:
+        """What one role says in a conversation, null where it says nothing."""
+        whole = self.run
+        return Value("text", pa.string(), lambda rows: chat_texts(whole(rows), role))
 
 
 def constant(value: Any) -> Value:

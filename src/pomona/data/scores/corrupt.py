@@ -137,7 +137,9 @@ def corrupt_rows(
     """
     assert layout.prompt is not None and layout.completion is not None
     label = _only(layout.completion, records, "completion", "give a column, or a template of one")
-    corrupt = corrupt or _only(layout.prompt, records, "prompt", "name the one to spoil: corrupt")
+    corrupt = corrupt or _only(
+        layout.prompt, records, "prompt", "name the one to spoil: --corrupt COLUMN"
+    )
     if corrupt not in columns_in(layout.prompt, records) or corrupt == label:
         raise PomonaError(
             f'"{corrupt}" is not a column of the prompt alone',

@@ -183,6 +183,25 @@ def columns_in(part: str, records: Records) -> set[str]:
     return {part} if part in records.column_names else fields_of(part)
 
 
+def flat(records: Records, part: str) -> tuple[Records, str]:
+    """The records with a column of texts for each field of a part that is within a column or a
+    conversation, and the part with their names. Raises PomonaError as `with_text` does.
+    """
+
+    def column(records: Records, name: str) -> tuple[Records, str]:
+        there = name in records.column_names
+        if there and not pa.types.is_nested(records.schema.field(name).type):
+            return records, name
+        return with_text(records, name, scalars=True, first=1)
+
+    if part in records.column_names or not ("{" in part or "}" in part):
+        return column(records, part)
+    for field in sorted(fields_of(part)):
+        records, name = column(records, field)
+        part = part.replace(f"{{{field}}}", f"{{{name}}}")
+    return records, part
+
+
 def _with_part(records: Records, part: str) -> tuple[Records, str]:
     """The records with what is scored or prompts: a column of any values that are no lists, or a
     text.

@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from pomona.data.scores.corrupt import Corrupted, Followed, corrupt_rows
-from pomona.data.scores.job import Layout, ScoringJob, Work
+from pomona.data.scores.job import Layout, ScoringJob, Work, flat
 from pomona.data.scores.registry import choose
 from pomona.data.scores.run import (
     Inputs,
@@ -173,7 +173,7 @@ def order(
     there typical and atypical probes are chosen otherwise, and `k` = 20 is unconfirmed.
 
     prompt, completion, chat, context, device, dtype, memory, engine: as for `score`. The completion
-    is one column, or a template of one.
+    is one column or field, such as `messages.assistant`, or a template of one.
     seed: which pairs are spoilt, and how. Chunks that are done stay in `OUT.work/` until the result
         is whole.
 
@@ -212,8 +212,19 @@ def order(
         "memorize": [32, 32],
         "length_bins": None,
     }
+    if prompt == completion:
+        remedy = "name what is answered, such as messages.assistant"
+        raise PomonaError("is the prompt too", where="completion", remedy=remedy)
+    own = records.column_names
+    records, asked = flat(records, prompt)
+    records, told = flat(records, completion)
+    if corrupt is not None:
+        records, corrupt = flat(records, corrupt)
+    within = None
+    if group is not None:
+        records, within = flat(records, group)
     layout, chosen = (
-        Layout("", prompt, completion, None, group),
+        Layout("", asked, told, None, within),
         choose(("perplexity", "vog"), tuple(models)),
     )
     records = layout.complete(records)
@@ -261,7 +272,8 @@ def order(
             learnt = _learnt(job, scores, corrupted, n, k)
             columns = {name: values[: corrupted.rows] for name, values in scores.items()}
             new = {name: pa.array(values, from_pandas=True) for name, values in columns.items()}
-            results.write("out", Records.of(Extended(records, {**new, LEARNT: learnt})))
+            found = Extended(records.select(*own), {**new, LEARNT: learnt})
+            results.write("out", Records.of(found))
             kinds = Counter(learnt.to_pylist())
             details = {
                 "learnt": {kind: kinds[kind] for kind in _KINDS},
