@@ -24,6 +24,10 @@ class PomonaError(Exception):
         return f"{head} — {self.remedy}" if self.remedy else head
 
 
+class LateTypesError(PomonaError):
+    """A row has a column or a type that the first rows, by which a table is read, have not."""
+
+
 class GateFailed(PomonaError):
     """The work was done, and its result does not pass a gate that the user set."""
 

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from pomona.errors import PomonaError
-from pomona.records import read, write
+from pomona.cli import main
+from pomona.errors import LateTypesError, PomonaError
+from pomona.records import read, types_of_all_rows, write
 
 GOOD = b'{"id": 1, "text": "a"}'
 
@@ -332,3 +333,47 @@ def test_types_that_only_later_rows_tell(tmp_path: Path) -> None:
     ]
     dropped = read(tmp_path / "a.jsonl", on_error="drop")
     assert (dropped.rejected, dropped.count()) == (0, 10_004)
+
+
+LATE = {
+    "a new key": ({"n": 1}, {"n": 2, "m": "x"}),
+    "a new field": ({"o": {"a": 1}}, {"o": {"a": 1, "b": [True]}}),
+    "a field in messages": ({"m": [{"role": "user"}]}, {"m": [{"role": "user", "name": "b"}]}),
+    "a wider number": ({"n": 1}, {"n": 2.5}),
+    "an array": ({"n": 1}, {"n": 2, "m": "x"}),
+}
+
+
+@pytest.mark.parametrize("what", LATE)
+def test_what_comes_after_the_first_rows_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    monkeypatch.setattr("pomona.records.text_source.SAMPLE_ROWS", 3)
+    monkeypatch.chdir(tmp_path)
+    first, late = LATE[what]
+    rows = [{"text": str(at), **first} for at in range(5)] + [{"text": "late", **late}]
+    lines = [json.dumps(row) for row in rows]
+    array = what == "an array"
+    Path("a.json").write_text(f"[{','.join(lines)}]" if array else "\n".join(lines))
+    with pytest.raises(LateTypesError, match=f"{'element' if array else 'line'} 6: column"):
+        read("a.json").to_table()
+    with types_of_all_rows():
+        found = read("a.json")
+        assert found.to_table().to_pylist()[-1] == rows[-1]
+    dropped = read("a.json", on_error="drop")
+    assert (dropped.rejected, dropped.schema) == (0, found.schema)
+    assert main(["data", "filter", "a.json", "--out", "o.jsonl", "--where", "len(text) > 1"]) == 0
+    assert "all rows are looked at for their types now" in capsys.readouterr().err
+    assert json.loads(Path("o.jsonl").read_text()) == rows[-1]
+
+
+def test_a_late_row_that_no_type_holds_is_malformed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pomona.records.text_source.SAMPLE_ROWS", 3)
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"n": 1}\n' * 5 + '{"n": "x"}\n{"n": 2, "m": 1}\n{"n": 3, "m": "y"}\n')
+    with pytest.raises(PomonaError, match=r"line 6: .*--on-error drop"):
+        read(path).to_table()
+    found = read(path, on_error="drop")
+    assert (found.rejected, found.count(), found.column_names) == (2, 6, ["n", "m"])

@@ -23,7 +23,7 @@ from cyclopts.validators import Number
 from pomona.cli.errors import tell
 from pomona.cli.output import Format, Out, show_result
 from pomona.cli.progress import working
-from pomona.errors import PomonaError
+from pomona.errors import LateTypesError, PomonaError
 from pomona.places import check_outputs
 
 Flag = Annotated[bool, Parameter(show_default=False)]
@@ -167,7 +167,12 @@ class Command:
         result. A mistake in a parameter is told with the name of its option.
         """
         try:
-            return self._called(arguments, Out(format), options)
+            try:
+                return self._called(arguments, Out(format), options)
+            except LateTypesError as error:
+                tell(f"{error.where}: {error.message}; all rows are looked at for their types now")
+                with imported("pomona.records:types_of_all_rows")():
+                    return self._called(arguments, Out(format), options)
         except PomonaError as error:
             names = {name: option for option, name in self._own_names().items()}
             option = names.get(str(error.where), str(error.where))

@@ -80,6 +80,7 @@ if TYPE_CHECKING:
         kept as kept,
         malformed_rows as malformed_rows,
         notes_of as notes_of,
+        types_of_all_rows as types_of_all_rows,
     )
     from pomona.records.store import (
         format_of as format_of,
@@ -114,7 +115,8 @@ __getattr__, __dir__ = lazily(
         "records": "Derived Records as_records filtered write",
         "results": "Card Input Results Written card_of inputs_of listed_in_card",
         "section": "NamedRows Names",
-        "source": "malformed_rows Batches Filter Source Streamed TableSource kept notes_of",
+        "source": "malformed_rows Batches Filter Source Streamed TableSource kept notes_of "
+        "types_of_all_rows",
         "store": "format_of info is_remote locate unreadable",
         "texts": "TextField text_fields usual_texts with_text",
         "writing": "check_types check_writable write_partial",

@@ -5,6 +5,7 @@ without silent conversions.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -39,7 +40,11 @@ DEEPEST = 100  # lists and objects in each other; Arrow's own functions recurse
 
 
 class MisfitError(Exception):
-    """A value that its column cannot hold."""
+    """A value that its column cannot hold. `late` says that it could, had all rows been looked at
+    for the columns and their types.
+    """
+
+    late = False
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
@@ -267,6 +272,36 @@ def _type_of(value: Any) -> pa.DataType:
     if isinstance(value, int) and value > _INT64:
         return pa.array([value], pa.uint64()).type
     return pa.array([value]).type
+
+
+def unseen(name: str, kind: pa.DataType) -> list[bytes]:
+    """Patterns of what a line has that gives a type to what has none yet in a column or field."""
+    if pa.types.is_null(kind):
+        return [key_sign(name, False)]
+    if pa.types.is_list(kind):
+        inner = kind.value_type
+        return [key_sign(name, True)] if pa.types.is_null(inner) else unseen(name, inner)
+    fields = list(kind) if pa.types.is_struct(kind) else []
+    return [sign for field in fields for sign in unseen(field.name, field.type)]
+
+
+def key_sign(name: str, of_list: bool) -> bytes:
+    """A key whose value is not null, or is a list that is not empty."""
+    key = re.escape(json.dumps(name)).encode()
+    return rb"%b\s*:\s*%b" % (key, rb"\[\s*[^]\s]" if of_list else rb"[^n\s]")
+
+
+def all_types(
+    found: Mapping[str, pa.DataType], rows: Sequence[Mapping[str, Any]]
+) -> dict[str, pa.DataType]:
+    """Types of columns as wide as further rows need, and those of keys that only these have; what
+    no type holds leaves its column's as it is.
+    """
+    types = dict(found)
+    for name in dict.fromkeys(name for row in rows for name in row):
+        own = natural_type([row.get(name) for row in rows])
+        types[name] = widen(types.get(name, pa.null()), own) or types[name]
+    return types
 
 
 def json_column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:

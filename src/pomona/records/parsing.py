@@ -11,7 +11,7 @@ import io
 import json
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from pomona.errors import PomonaError
-from pomona.records.column_types import DEEPEST
+from pomona.records.column_types import BATCH_ROWS, DEEPEST
 from pomona.records.store import COMPRESSIONS, LONGEST, blocks
 
 MAX_RECORD = LONGEST
@@ -53,12 +53,18 @@ class ParsedRow(NamedTuple):
     end: bytes = b"\n"
 
 
+BATCH_BYTES = 4 << 20  # of rows that are parsed together
+
+
 class Bad(NamedTuple):
-    """A malformed row: the number of its first line, its bytes, what is wrong."""
+    """A malformed row: the number of its first line, its bytes, what is wrong, and whether it would
+    not be, had all rows been looked at for their types.
+    """
 
     line: int
     raw: bytes
     reason: str
+    late: bool = False
 
 
 class Blank(NamedTuple):
@@ -379,3 +385,25 @@ def _split(record: str, comma: str) -> list[str | None] | None:
         if not behind:
             break
     return fields
+
+
+def packs(
+    rows: Iterator[ParsedRow | Bad], on_bad: Callable[[Bad], None]
+) -> Iterator[list[ParsedRow]]:
+    """Well-formed rows, as many together as make a batch; malformed ones go to `on_bad` in turn."""
+    pack: list[ParsedRow] = []
+    size = 0
+    for row in rows:
+        if isinstance(row, Bad):
+            if pack:
+                yield pack
+            pack, size = [], 0
+            on_bad(row)
+            continue
+        pack.append(row)
+        size += len(row.raw)
+        if len(pack) == BATCH_ROWS or size >= BATCH_BYTES:
+            yield pack
+            pack, size = [], 0
+    if pack:
+        yield pack

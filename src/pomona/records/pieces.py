@@ -14,11 +14,11 @@ import pyarrow.dataset as ds
 
 from pomona.records.engines import check_engine, spread
 from pomona.records.parquet import ParquetSource
-from pomona.records.parsing import is_array, jsonl_rows
+from pomona.records.parsing import is_array, jsonl_rows, packs
 from pomona.records.records import Records
 from pomona.records.source import Batches, Filter, Keyed, Source, kept
 from pomona.records.store import LONGEST, MARK, format_of, info, is_remote, readable, unreadable
-from pomona.records.text_source import TextSource, packs
+from pomona.records.text_source import TextSource
 from pomona.records.texts import TextRows
 
 PIECE_BYTES = 64 << 20

@@ -22,7 +22,14 @@ from pomona.records.column_types import plain
 from pomona.records.engines import check_engine
 from pomona.records.parquet import open_arrow, open_parquet
 from pomona.records.records import Records, as_records
-from pomona.records.source import Keyed, Recast, RowPolicy, Source, row_policy
+from pomona.records.source import (
+    Keyed,
+    Recast,
+    RowPolicy,
+    Source,
+    looks_at_all_rows,
+    row_policy,
+)
 from pomona.records.store import (
     COMPRESSIONS,
     FORMATS,
@@ -36,12 +43,13 @@ from pomona.records.store import (
     missing,
 )
 from pomona.records.text_source import (
+    TextSource,
     check_rejects,
     open_text,
     set_aside,
     skip,
     stop,
-    with_late_types,
+    with_all_types,
 )
 from pomona.workspace import disk_guard
 
@@ -161,12 +169,10 @@ def _described(
             check_outputs({"the file of rejects": rejects}, files)
         opener = _OPENERS.get(_one_format(files))
         if opener is None and not any(keys.values()):
-            text = open_text(files, columns, skip if drops else stop)
-            text = with_late_types(text) if drops else text
+            text = _text(files, columns, drops)
             return Records.of(text, engine, set_aside(text, rejects) if drops else 0)
         if opener is None:
-            text = open_text(files, None, skip if drops else stop)
-            text = with_late_types(text) if drops else text
+            text = _text(files, None, drops)
             malformed = set_aside(text, rejects) if drops else 0
             described = _typed(_keyed(text, files, keys), columns, engine)
             return replace(described, rejected=malformed)
@@ -175,6 +181,14 @@ def _described(
         with disk_guard(str(rejects)):
             write_text(rejects, "")
     return described
+
+
+def _text(files: Sequence[str], columns: Any, drops: bool) -> TextSource:
+    """The files as rows. Where bad ones are left out, all are looked at for their types, lest one
+    be left out that is only the first of its kind.
+    """
+    text = open_text(files, columns, skip if drops else stop)
+    return with_all_types(text) if drops or looks_at_all_rows() else text
 
 
 def _typed(source: Source, columns: Any, engine: str) -> Records:

@@ -280,6 +280,26 @@ def row_policy() -> RowPolicy | None:
     return _POLICY.get()
 
 
+_ALL_ROWS: ContextVar[bool] = ContextVar("types of all rows", default=False)
+
+
+def looks_at_all_rows() -> bool:
+    """Whether all rows of a file say its columns and types in the block that runs."""
+    return _ALL_ROWS.get()
+
+
+@contextmanager
+def types_of_all_rows() -> Iterator[None]:
+    """In this block `read` looks at all rows of JSON for their columns and types, which takes
+    another reading, where else the first ones say them.
+    """
+    token = _ALL_ROWS.set(True)
+    try:
+        yield
+    finally:
+        _ALL_ROWS.reset(token)
+
+
 @contextmanager
 def malformed_rows(
     on_error: Literal["drop", "reject"],

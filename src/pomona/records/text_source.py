@@ -18,19 +18,22 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import fs
 
-from pomona.errors import PomonaError
+from pomona.errors import LateTypesError, PomonaError
 from pomona.files import atomic_file
 from pomona.places import address
 from pomona.records.column_types import (
     BATCH_ROWS,
     MisfitError,
+    all_types,
     csv_column,
     in_parts,
     is_id,
     json_column,
+    key_sign,
     mixes_parts,
     natural_type,
     plain,
+    unseen,
     widen,
 )
 from pomona.records.parsing import (
@@ -46,6 +49,7 @@ from pomona.records.parsing import (
     json_rows,
     jsonl_lines,
     jsonl_rows,
+    packs,
     plain_fields,
     text_rows,
 )
@@ -67,7 +71,6 @@ from pomona.workspace import disk_guard
 SAMPLE_ROWS, SAMPLE_BYTES = 10_000, 16 << 20
 _PARTED = "contents that are texts, read as lists of one part, as others are"
 FILE_ROWS = 100
-BATCH_BYTES = 4 << 20
 _REJECTED = ["file", "line", "reason", "text", "base64"]  # keys of a row in a file of rejects
 COMMAS = {"csv": ",", "tsv": "\t"}
 OnBad = Callable[[str, Bad], None]
@@ -86,6 +89,7 @@ class TextSource(Files):
     lines: str | None = field(default=None, kw_only=True)
     spelt: frozenset[str] = field(default=frozenset(), kw_only=True)  # ids with numbers as texts
     parted: frozenset[str] = field(default=frozenset(), kw_only=True)  # texts as parts: `in_parts`
+    sampled: bool = field(default=False, kw_only=True)  # types are those of the first rows alone
 
     def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
         """See `Source`."""
@@ -176,7 +180,7 @@ class TextSource(Files):
                     self._columns([row])
                     good.append(row)
                 except MisfitError as error:
-                    self.on_bad(file, Bad(row.line, row.raw, str(error)))
+                    self.on_bad(file, Bad(row.line, row.raw, str(error), error.late))
             return self._columns(good)
 
     def _columns(self, rows: list[ParsedRow]) -> pa.RecordBatch:
@@ -186,7 +190,9 @@ class TextSource(Files):
             for row in rows:
                 if not row.values.keys() <= known:
                     unknown, first = min(row.values.keys() - known), f"first {SAMPLE_ROWS:,} rows"
-                    raise MisfitError(f'column "{unknown}" is not among those of the {first}')
+                    told = MisfitError(f'column "{unknown}" is not among those of the {first}')
+                    told.late = self.sampled
+                    raise told
         build = csv_column if self.kind in COMMAS else json_column
         arrays: list[pa.Array] = []
         for column in self.schema:
@@ -200,7 +206,10 @@ class TextSource(Files):
             try:
                 arrays.append(build(values, column.type))
             except MisfitError as error:
-                raise MisfitError(f'column "{column.name}" {error}') from error
+                told = MisfitError(f'column "{column.name}" {error}')
+                wider = widen(column.type, natural_type(values)) if self.sampled else None
+                told.late = wider not in (None, column.type)
+                raise told from error
         if self.lines is not None:
             own = [name for name in names if name != self.lines]
             written = [{}] * len(rows)  # of CSV each line is kept
@@ -224,7 +233,7 @@ def open_text(files: Sequence[str], columns: Any, on_bad: OnBad) -> TextSource:
     """
     kind, notes = format_of(files[0])[0], ()
     names = columns.names if isinstance(columns, pa.Schema) else columns
-    spelt, parted = frozenset[str](), frozenset[str]()
+    spelt, parted, sampled = frozenset[str](), frozenset[str](), False
     if isinstance(columns, pa.Schema):
         schema = plain(columns)
     elif kind in COMMAS and names:
@@ -234,7 +243,7 @@ def open_text(files: Sequence[str], columns: Any, on_bad: OnBad) -> TextSource:
         fields = {file: [(name, pa.string()) for name in head] for file, head in heads.items()}
         schema, notes = one_schema({file: pa.schema(own) for file, own in fields.items()})
     else:
-        values, rows = _sampled(files, kind, on_bad)
+        values, rows, sampled = _sampled(files, kind, on_bad)
         parted = _parted(values)
         schema, spelt = _inferred(values, rows, names, files[0])
         notes = _sample_notes(values, schema)
@@ -251,23 +260,44 @@ def open_text(files: Sequence[str], columns: Any, on_bad: OnBad) -> TextSource:
         on_bad,
         spelt=spelt,
         parted=parted,
+        sampled=sampled and kind == "jsonl",
         notes=notes,
     )
+
+
+def with_all_types(source: TextSource) -> TextSource:
+    """A source of JSONL with the columns and types that all rows need, where only the first were
+    looked at. All are parsed once; those that are malformed stay so.
+    """
+    if not source.sampled:
+        return source
+    found = {one.name: one.type for one in source.schema}
+    for file in source.files:
+        for pack in packs(_rows_of(file, source.kind), lambda _: None):
+            rows = [row.values for row in pack]
+            for name in source.parted:
+                rows = [{**row, name: in_parts(row.get(name))} for row in rows]
+            if source.chosen:
+                rows = [{name: row.get(name) for name in found} for row in rows]
+            found = all_types(
+                found, [{k: v for k, v in row.items() if k not in source.spelt} for row in rows]
+            )
+    return replace(source, schema=pa.schema(list(found.items())), sampled=False)
 
 
 def with_late_types(source: TextSource) -> TextSource:
     """A source of JSONL whose columns that were null in all of the first rows, or have fields or
     lists of which nothing else was seen, have the type of the values that come later.
     """
-    found = {one.name: one.type for one in source.schema if _unseen(one.name, one.type)}
+    found = {one.name: one.type for one in source.schema if unseen(one.name, one.type)}
     if source.kind != "jsonl" or any(map(is_array, source.files)):
         return source
     whole = {name for name, kind in found.items() if pa.types.is_null(kind)}
     for file in source.files if found else ():
         for block in line_blocks(file):
-            signs = [sign for name, kind in found.items() for sign in _unseen(name, kind)]
+            signs = [sign for name, kind in found.items() for sign in unseen(name, kind)]
             # Whole numbers may be followed by others.
-            signs += [_sign(name, False) for name in whole if found[name] == pa.int64()]
+            signs += [key_sign(name, False) for name in whole if found[name] == pa.int64()]
             if not signs or not re.search(b"|".join(signs), block):
                 continue
             parsed = jsonl_rows(block.split(b"\n"))
@@ -280,32 +310,20 @@ def with_late_types(source: TextSource) -> TextSource:
     return replace(source, schema=pa.schema(fields))
 
 
-def _unseen(name: str, kind: pa.DataType) -> list[bytes]:
-    """Patterns of what a line has that gives a type to what has none yet in a column or field."""
-    if pa.types.is_null(kind):
-        return [_sign(name, False)]
-    if pa.types.is_list(kind):
-        inner = kind.value_type
-        return [_sign(name, True)] if pa.types.is_null(inner) else _unseen(name, inner)
-    fields = list(kind) if pa.types.is_struct(kind) else []
-    return [sign for field in fields for sign in _unseen(field.name, field.type)]
-
-
-def _sign(name: str, of_list: bool) -> bytes:
-    """A key whose value is not null, or is a list that is not empty."""
-    key = re.escape(json.dumps(name)).encode()
-    return rb"%b\s*:\s*%b" % (key, rb"\[\s*[^]\s]" if of_list else rb"[^n\s]")
-
-
 def stop(file: str, bad: Bad) -> None:
     """Refuse a malformed row. Raises PomonaError with file and line."""
+    unit = "element" if is_array(file) else "line"
+    where = f"{file}, {unit} {bad.line}"
+    if bad.late:
+        remedy = "in Python, read in a block `with pomona.records.types_of_all_rows():`, or give "
+        remedy += "columns=pyarrow.schema(...)"
+        raise LateTypesError(bad.reason, where=where, remedy=remedy)
     remedy = "fix the line, or have such rows left out: --on-error drop, or reject to a file"
     if bad.reason.startswith("column "):
         remedy += "; in Python, columns=pyarrow.schema(...) says what is read, and as which types"
-    unit = "element" if is_array(file) else "line"
     if unit == "element":
         remedy = remedy.replace("fix the line", "fix it")
-    raise PomonaError(bad.reason, where=f"{file}, {unit} {bad.line}", remedy=remedy)
+    raise PomonaError(bad.reason, where=where, remedy=remedy)
 
 
 def skip(file: str, bad: Bad) -> None:
@@ -359,28 +377,6 @@ def _told(file: str, bad: Bad) -> str:
     return json.dumps(dict(zip(_REJECTED, row, strict=True)), ensure_ascii=False)
 
 
-def packs(
-    rows: Iterator[ParsedRow | Bad], on_bad: Callable[[Bad], None]
-) -> Iterator[list[ParsedRow]]:
-    """Well-formed rows, as many together as make a batch; malformed ones go to `on_bad` in turn."""
-    pack: list[ParsedRow] = []
-    size = 0
-    for row in rows:
-        if isinstance(row, Bad):
-            if pack:
-                yield pack
-            pack, size = [], 0
-            on_bad(row)
-            continue
-        pack.append(row)
-        size += len(row.raw)
-        if len(pack) == BATCH_ROWS or size >= BATCH_BYTES:
-            yield pack
-            pack, size = [], 0
-    if pack:
-        yield pack
-
-
 def _rows_of(file: str, kind: str) -> Iterator[ParsedRow | Bad]:
     """The rows of a file that says of each its columns; those of an array numbered by element."""
     if kind == "jsonl" and is_array(file):
@@ -390,18 +386,22 @@ def _rows_of(file: str, kind: str) -> Iterator[ParsedRow | Bad]:
 
 def _sampled(
     files: Sequence[str], kind: str, on_bad: OnBad
-) -> tuple[dict[str, dict[str, list[Any]]], int]:
+) -> tuple[dict[str, dict[str, list[Any]]], int, bool]:
     """What the first rows say by file and column: of all files together SAMPLE_ROWS, or what makes
     SAMPLE_BYTES, and of each of those that are left FILE_ROWS, or its share of as many bytes. And
-    how many rows these are.
+    how many rows these are, and whether there may be more.
     """
+    more = False
     found: dict[str, dict[str, list[Any]]] = {}
     rows_left, bytes_left, rows = SAMPLE_ROWS, SAMPLE_BYTES, 0
     for file in files:
         few = rows_left <= 0 or bytes_left <= 0
         most, size = (FILE_ROWS, SAMPLE_BYTES // len(files)) if few else (rows_left, bytes_left)
         values = found.setdefault(file, {})
-        for row in itertools.islice(_rows_of(file, kind), most):
+        for number, row in enumerate(_rows_of(file, kind)):
+            if number == most or size <= 0:
+                more = True
+                break
             rows_left -= 1
             if isinstance(row, Bad):
                 on_bad(file, row)
@@ -409,9 +409,7 @@ def _sampled(
             for name, value in row.values.items():
                 values.setdefault(name, []).append(value)
             size, bytes_left, rows = size - len(row.raw), bytes_left - len(row.raw), rows + 1
-            if size <= 0:
-                break
-    return found, rows
+    return found, rows, more
 
 
 def _inferred(
