@@ -135,6 +135,30 @@ def test_every_removed_row_has_its_evidence(tmp_path: Path, model: Model) -> Non
     )
 
 
+def test_nothing_that_is_like_another_is_kept(tmp_path: Path, model: Model) -> None:
+    table = pa.table({"text": [*TEXTS, "x"], "id": range(len(TEXTS) + 1)})
+    out = tmp_path / "out.parquet"
+    unit = embeddings(model, [*TEXTS, "x"]).astype(np.float64)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    alone = np.flatnonzero((unit @ unit.T >= 0.9).sum(axis=1) == 1)
+    card = dedup_semantic(table, out, model=model, threshold=0.9, keep="none")
+    assert pq.read_table(out)["id"].to_pylist() == alone.tolist() and len(alone) > 2
+    pairs = pq.read_table(f"{out}.pairs.parquet").to_pylist()
+    assert card.rows_out + len(pairs) == card.rows_in and 11 not in alone
+    assert {
+        "row": 11,
+        "kept": None,
+        "neighbour": 12,
+        "cosine": 1.0,
+        "reason": "identical text",
+    } in pairs
+    for pair in pairs:
+        assert pair["cosine"] == pytest.approx(
+            unit[pair["row"]] @ unit[pair["neighbour"]], abs=1e-4
+        )
+        assert pair["cosine"] >= 0.9 and pair["kept"] is None
+
+
 def test_identical_texts_go_whatever_the_clusters_and_the_memory(
     tmp_path: Path, model: Model
 ) -> None:

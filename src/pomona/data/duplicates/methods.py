@@ -83,7 +83,7 @@ def dedup(
         shingle: Word or character shingles; auto decides for each document by its script.
         shingle_size: Words or characters in a shingle (5; with inside 13).
         keep: Which one stays. minhash, exact: first, longest, best:COLUMN or none. substring:
-            none or first. semantic: far, near or first.
+            none or first. semantic: far, near, first or none.
         target_size: Then cut to this many rows.
         edit_similarity: Pairs must also have this edit similarity on tokens.
         against: Also remove what has a duplicate in these inputs.

@@ -21,7 +21,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -169,7 +169,7 @@ def _loaded(uri: str, device: str | None, dtype: str | None, memory: int) -> Mod
     return load(uri, need={"states"}, device=device, dtype=dtype, memory=memory)
 
 
-Keep = Literal["far", "near", "first"]
+Keep = Literal["far", "near", "first", "none"]
 _IDENTICAL, _SIMILAR = "identical text", "similar text"
 _ALL_PAIRS = 4096
 Report = Callable[[int, int], None]
@@ -229,7 +229,8 @@ def dedup_semantic(
     model: a URI or a loaded model (with which a killed run begins anew). clusters: None is 1 up to
         4,096 distinct texts, which compares all pairs, and √n beyond.
     keep: of similar rows the one "far" from the cluster's centre (the paper's choice), "near" it,
-        or the "first". Of identical rows always the first. seed: of the clustering.
+        or the "first". Of identical rows always the first. With "none" all that are like another
+        go. seed: of the clustering.
     memory: what batches and blocks may take beside the model's weights; about 60 bytes a row and 64
         vectors a cluster come on top, and pages of the embeddings, which the system takes back when
         it needs them. work: folder that a killed run continues from (default: a hidden one beside
@@ -237,10 +238,10 @@ def dedup_semantic(
     engine: "native", or "ray": workers embed, a block of texts a job, each with the model of this
         URI loaded once.
 
-    `OUT.pairs.parquet` has a line for each row that went: row, the row kept for it, its most
-    similar row, their cosine, and the reason. Rows are numbered from 0 over all inputs. Raises
-    PomonaError for a missing column, a null or empty text (file and row), a setting out of range,
-    or a model without hidden states; ResourceError on a full disk.
+    `OUT.pairs.parquet` has a line for each row that went: row, the row kept for it (null where
+    none is), its most similar row, their cosine, and the reason. Rows are numbered from 0 over all
+    inputs. Raises PomonaError for a missing column, a null or empty text (file and row), a setting
+    out of range, or a model without hidden states; ResourceError on a full disk.
 
     Args:
         model: Model of the embeddings.
@@ -269,8 +270,9 @@ def dedup_semantic(
     ):
         vectors = embedded(texts, owner, maker, kept, progress or unheard)
         likeness, kept_of = _decide(vectors, distinct, threshold, count, keep, seed, limit)
-        stays = np.zeros(len(owner), np.bool_)
-        stays[distinct[kept_of]] = True
+        stays = _staying(owner, distinct, kept_of, likeness if keep == "none" else None)
+        pairs = _pairs(owner, distinct, stays, None if keep == "none" else kept_of, likeness)
+        identical = pairs["reason"].to_pylist().count(_IDENTICAL)
         card = Card(
             operation="dedup_semantic",
             parameters=asked | {"clusters": count, "keep": keep, "seed": seed, "dtype": dtype},
@@ -278,14 +280,13 @@ def dedup_semantic(
             rows_in=len(owner),
             rows_out=int(stays.sum()),
             removed={
-                _IDENTICAL: int(len(owner) - len(distinct)),
-                _SIMILAR: int(len(distinct) - stays.sum()),
+                _IDENTICAL: identical,
+                _SIMILAR: len(pairs) - identical,
             },
             details={"distinct_texts": len(distinct), "hidden": vectors.shape[1], "memory": limit},
             left_out=records.rejected,
         )
         if not dry_run:
-            pairs = _pairs(owner, distinct, stays, kept_of, likeness)
             results.write("pairs", as_records(pairs))
             write_kept(results, out, texts.records, lambda rows: filtered(rows, stays))
             card = results.publish(card)
@@ -305,10 +306,9 @@ def _check(threshold: float, clusters: int | None, keep: str) -> None:
             where="clusters",
             remedy="use 1 or more, or leave it out",
         )
-    if keep not in ("far", "near", "first"):
-        raise PomonaError(
-            f'"{keep}" is unknown', where="keep", remedy=nearest(keep, ("far", "near", "first"))
-        )
+    if keep not in get_args(Keep):
+        remedy = nearest(keep, get_args(Keep))
+        raise PomonaError(f'"{keep}" is unknown', where="keep", remedy=remedy)
 
 
 def _decide(
@@ -335,7 +335,7 @@ def _decide(
     )
     clusters, cosine = assign(vectors, centres, block)
     likeness = alike(vectors, clusters, threshold, block)
-    rank = {"far": cosine, "near": -cosine, "first": np.zeros(len(cosine))}[keep]
+    rank = {"far": cosine, "near": -cosine}.get(keep, np.zeros(len(cosine)))
     order = np.lexsort((np.arange(len(rank)), rank, likeness.component))
     best = np.full(len(rank), -1, np.int64)
     leads = np.append(True, np.diff(likeness.component[order]) != 0)[: len(order)]
@@ -343,23 +343,43 @@ def _decide(
     return likeness, best[likeness.component]
 
 
+def _staying(
+    owner: Ints, distinct: Ints, kept_of: Ints, likeness: Likeness | None
+) -> NDArray[np.bool_]:
+    """Which rows stay: the one that is kept for each group, or with `likeness` those that are alone
+    in theirs, bool `[n]`.
+    """
+    stays = np.zeros(len(owner), np.bool_)
+    if likeness is None:
+        stays[distinct[kept_of]] = True
+        return stays
+    group = likeness.component[np.searchsorted(distinct, owner)]
+    return np.bincount(group, minlength=len(distinct))[group] == 1
+
+
 def _pairs(
-    owner: Ints, distinct: Ints, stays: NDArray[np.bool_], kept_of: Ints, likeness: Likeness
+    owner: Ints, distinct: Ints, stays: NDArray[np.bool_], kept_of: Ints | None, likeness: Likeness
 ) -> pa.Table:
     place = np.searchsorted(distinct, owner)
     gone = np.flatnonzero(~stays)
-    copy = owner[gone] != gone
+    copies = np.flatnonzero(owner != np.arange(len(owner)))
+    other = owner.copy()
+    other[owner[copies][::-1]] = copies[::-1]  # of the first of equal rows the second
+    texts = np.bincount(likeness.component, minlength=len(distinct))[likeness.component]
+    copy = (owner[gone] != gone) | (texts[place[gone]] == 1)
     near = distinct[likeness.neighbour[place[gone]]] if len(gone) else gone
     columns = {
         "row": gone,
-        "kept": distinct[kept_of[place[gone]]],
-        "neighbour": np.where(copy, owner[gone], near),
+        "kept": None if kept_of is None else distinct[kept_of[place[gone]]],
+        "neighbour": np.where(copy, other[gone], near),
         "cosine": np.where(copy, np.float32(1), likeness.cosine[place[gone]]),
         "reason": np.where(copy, _IDENTICAL, _SIMILAR).astype(object),
     }
     return pa.table(
         {
-            name: pa.array(values, pa.string() if name == "reason" else None)
+            name: pa.nulls(len(gone), pa.int64())
+            if values is None
+            else pa.array(values, pa.string() if name == "reason" else None)
             for name, values in columns.items()
         }
     )
