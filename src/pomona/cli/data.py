@@ -80,7 +80,7 @@ for _command in (
             defaults=False,
             groups={
                 "Of minhash and exact": "n_bands rows_per_band shingle shingle_size "
-                "edit_similarity target_size against inside against_column pairs index"
+                "edit_similarity target_size against inside strike against_column pairs index"
             },
             more={
                 "": ("pomona.data.duplicates:dedup_semantic", "memory"),

@@ -7,6 +7,7 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -44,7 +45,7 @@ def found(
 
 
 def test_rows_that_hold_an_item_go_and_say_which(tmp_path: Path) -> None:
-    card, pairs, left = found(ROWS, ITEMS, tmp_path)
+    card, pairs, left = found(ROWS, ITEMS, tmp_path, shingle_size=13)
     assert left == ROWS[1:3]
     assert pairs == [
         {"removed": 0, "removed_id": "i0", "item": 0, "item_id": "i0", "runs": 3, "share": 0.5},
@@ -56,8 +57,8 @@ def test_rows_that_hold_an_item_go_and_say_which(tmp_path: Path) -> None:
     assert card.signature.startswith(
         "dedup|method:inside|column:text|shingle:auto|shingle_size:13|"
     )
-    assert found(ROWS, ITEMS, tmp_path, threshold=0.3)[2] == ROWS[1:]
-    assert found(ROWS, ITEMS, tmp_path, threshold=0.6)[2] == ROWS
+    assert found(ROWS, ITEMS, tmp_path, threshold=0.3, shingle_size=13)[2] == ROWS[1:]
+    assert found(ROWS, ITEMS, tmp_path, threshold=0.6, shingle_size=13)[2] == ROWS
     assert found(ROWS, ITEMS, tmp_path, shingle_size=5)[2] == ROWS[2:3]
     chinese = ["我们昨天在湖边的小镇上散步，看见一座很老的桥。", "我们今天在家。"]
     assert found(chinese, ["在湖边的小镇上散步、看见一座很老的桥"], tmp_path)[2] == chinese[1:]
@@ -119,6 +120,8 @@ def test_plain_python_finds_the_same(
         ({"threshold": 0.0}, r"threshold: 0\.0 is not above 0"),
         ({"against_column": "question"}, 'there is no column "question"'),
         ({"inside": False, "against_column": "text"}, "against_column: goes with inside"),
+        ({"inside": False, "strike": True}, "strike: goes with inside — add --inside"),
+        ({"column": "{text}", "strike": True}, 'pieces of "{text}" cannot stand in its place'),
     ],
 )
 def test_what_is_wrong_is_told(tmp_path: Path, options: dict[str, Any], told: str) -> None:
@@ -132,6 +135,74 @@ def test_items_may_be_called_otherwise(tmp_path: Path) -> None:
     items = pa.table({"question": ITEMS})
     out = tmp_path / "out.jsonl"
     card = dedup(
-        pa.table({"text": ROWS}), out, against=items, inside=True, against_column="question"
-    )
+        pa.table({"text": ROWS}), out, against=items, inside=True, against_column="question",
+        shingle_size=13,
+    )  # fmt: skip
     assert card.rows_out == 2 and "against_column:question" in card.signature
+
+
+def numbered(first: int, count: int) -> str:
+    return " ".join(f"w{at}" for at in range(first, first + count))
+
+
+@pytest.mark.parametrize(
+    ("lengths", "size"),
+    [
+        ([20] * 30, 13),
+        ([3] + [20] * 30, 13),
+        ([9] * 30, 9),
+        ([5] * 30 + [20], 8),
+        ([11, 12, 40], 11),
+    ],
+)
+def test_runs_are_as_long_as_items_are_but_for_few(
+    tmp_path: Path, lengths: list[int], size: int
+) -> None:
+    items = [numbered(100 * at, count) for at, count in enumerate(lengths)]
+    items += ["我们昨天在湖边的小镇上散步看见一座很老的桥"]
+    card, pairs, _ = found([f"Well: {items[-2].upper()}!"], items, tmp_path)
+    assert card.parameters["shingle_size"] == size
+    assert [pair["item"] for pair in pairs] == [len(lengths) - 1] * (lengths[-1] >= size)
+
+
+def plainly(text: str, items: list[str], size: int) -> list[str]:
+    """The pieces of a text, character by character."""
+    banned = set().union(*(runs(item, size) for item in items))
+    found = [*re.finditer(r"\w+", text)]
+    names = [word[0].lower() for word in found]
+    away = np.zeros(len(text), bool)
+    for at in range(len(names) - size + 1):
+        if tuple(names[at : at + size]) in banned:
+            away[max(0, found[at].start() - 200) : found[at + size - 1].end() + 200] = True
+    if not away.any():
+        return [text]
+    pieces = re.findall(
+        r"[^\0]+", "".join("\0" if gone else c for c, gone in zip(text, away, strict=True))
+    )
+    return [one for one in pieces if len(one) >= 200] if len(pieces) <= 10 else []
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 120), st.booleans()), max_size=14), st.booleans())
+def test_what_is_struck_is_what_plain_python_strikes(
+    tmp_path_factory: pytest.TempPathFactory, parts: list[tuple[int, bool]], dry_run: bool
+) -> None:
+    item = numbered(0, 9)
+    text = "".join(f"{'é… ' * count}{item.title() + '! ' if held else ''}" for count, held in parts)
+    rows, folder = [text, "nothing", f"x {text} y"], tmp_path_factory.mktemp("strike")
+    card, _, left = found(rows, [item], folder, strike=True)
+    wanted = [plainly(row, [item], 9) for row in rows]
+    assert left == [piece for pieces in wanted for piece in pieces]
+    assert card.rows_out == len(left) and card.parameters["strike"]
+    cut = [len(pieces) for row, pieces in zip(rows, wanted, strict=True) if pieces != [row]]
+    assert card.removed["holds an item"] == cut.count(0)
+    assert card.details["pieces"] == sum(cut)
+
+
+def test_characters_are_struck_where_scripts_have_no_spaces(tmp_path: Path) -> None:
+    around = "今天天气很好大家都出去玩了" * 40
+    item = "在湖边的小镇上散步、看见一座很老的桥"
+    rows = [f"{around}{item.replace('、', '，')}{around}", around]
+    _, pairs, left = found(rows, [item], tmp_path, strike=True)
+    assert pairs[0]["removed"] == 0
+    assert left == [around[:-200], around[200:], around]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pomona.data.duplicates import minhash
@@ -21,14 +22,17 @@ from pomona.data.duplicates.minhash import (
     steps,
 )
 from pomona.data.duplicates.signed import DedupOptions, Ints, Signed, chunks_in, options_of
+from pomona.data.duplicates.striking import Pieces, StruckRows, check_column, runs_of
 from pomona.data.inputs import Inputs, opened
 from pomona.data.work import results_of, stamps, work_at, work_of
 from pomona.errors import PomonaError
-from pomona.records import Card, Records, as_records, filtered, inputs_of, split
-from pomona.shingles import Shingle
+from pomona.records import Card, Records, as_records, filtered, inputs_of, split, with_text
+from pomona.shingles import Shingle, composed
 
 SHORT = 2  # a flag of facts: fewer words than a run
 _LISTED = 100  # items that the pairs name of one row
+_SIZES = (8, 13)  # words of a run
+_SPACELESS = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]"
 _NORMAL_FORM = "nfc+lower+no-punctuation+single-spaces"
 Words = NDArray[np.uint64]
 
@@ -42,7 +46,8 @@ def dedup_inside(
     column: str = "text",
     threshold: float | None = None,
     shingle: Shingle = "auto",
-    shingle_size: int = 13,
+    shingle_size: int | None = None,
+    strike: bool = False,
     pairs: str | Path | None = None,
     engine: str | None = "native",
     work: str | Path | None = None,
@@ -52,7 +57,8 @@ def dedup_inside(
     """Keep the rows that hold nothing of the texts of `against`, a benchmark's items.
 
     A row holds an item when they share a run of `shingle_size` words, as GPT-3's were held against
-    its benchmarks (Brown et al. 2020, arXiv 2005.14165, appendix C: 13 words); with `threshold`,
+    its benchmarks (Brown et al. 2020, arXiv 2005.14165, appendix C): as many as all but the
+    shortest 5 % of the items have, at least 8 and at most 13, unless it is given. With `threshold`,
     when that share of the item's different runs is in the row. Words are cut at white space, in
     NFC and lower case, with punctuation and symbols as spaces; texts of which more than a fifth is
     of scripts without spaces have runs of characters (`shingle="auto"`). An item of fewer words
@@ -62,8 +68,13 @@ def dedup_inside(
     largest share at most: rows `removed` and `item`, from 0, their `removed_id` and `item_id`, how
     many `runs` they share, and their `share` of the item's. Rows are not compared with each other.
 
+    With `strike` the runs alone are cut out of such rows, with 200 characters on either side, also
+    as there. Each piece of 200 characters or more that is left is a row, with the other columns as
+    they were; a text that falls into more than ten pieces goes as a whole.
+
     Args:
         against_column: Column of the items' texts; that of the rows when left out.
+        strike: Only cut the runs out, with 200 characters on either side, and keep the pieces.
 
     Raises:
         PomonaError: a parameter is wrong, a file unreadable, a column missing, not of its type or
@@ -78,6 +89,11 @@ def dedup_inside(
     of_items = replace(options, column=against_column or column)
     records = check_columns(opened(inputs), options)
     other = check_columns(opened(against), of_items)
+    if shingle_size is None:
+        size = _SIZES[1] if shingle == "char" else _usual_size(other, of_items.column)
+        options, of_items = (replace(one, shingle_size=size) for one in (options, of_items))
+    if strike:
+        check_column(records, column)
     plan = {"options": asdict(options), "inputs": stamps(records), "against": stamps(other)}
     plan |= {"rows": minhash.CHUNK_ROWS, "items": of_items.column}
     pieces = [split(part) for part in (records, other)]
@@ -92,11 +108,22 @@ def dedup_inside(
             scratch.sign(pieces[1], "against", of_items, engine, minhash.CHUNK_ROWS),
         ]
         items = _items(scratch, other)
-        found = _found(Signed(chunks_in(scratch.folder / "inputs")), items, threshold)
+        signed = Signed(chunks_in(scratch.folder / "inputs"))
+        found = _found(signed, items, threshold)
         card = _card(options, of_items.column, threshold, counts, items, found)
         card = replace(card, left_out=records.rejected)
+        left, tally = filtered(records, ~found.gone), Pieces()
+        if strike:
+            size, chars = options.shingle_size or 1, (signed.column("facts")[:, 1] & 1) != 0
+            runs = runs_of(other, of_items.column, found.items, items.chars, size)
+            left = Records.of(StruckRows(records, column, found.gone, chars, runs, size, tally))
+            if dry_run:
+                for _ in left.stream():
+                    pass
         if not dry_run:
-            results.write("out", filtered(records, ~found.gone))
+            results.write("out", left)
+        card = _struck(card, tally) if strike else card
+        if not dry_run:
             results.write("pairs", as_records(_evidence(records, other, found)))
             card = results.publish(card)
         scratch.step()
@@ -106,13 +133,14 @@ def dedup_inside(
 @dataclass(frozen=True)
 class _Items:
     """The runs of all items, ascending `[k]`, with the item that each is of; how many different
-    ones each item has, `[items]`; and which are too short.
+    ones each item has, `[items]`; which are too short, and which have runs of characters.
     """
 
     runs: Words
     owner: Ints
     sizes: Ints
     short: NDArray[np.bool_]
+    chars: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -129,10 +157,42 @@ class _Found:
     items: NDArray[np.bool_]
 
 
+def _usual_size(other: Records, column: str) -> int:
+    """The words that all but the shortest 5 % of the items have, from 8 to 13. Items of scripts
+    without spaces, whose runs are of characters, say nothing of it.
+    """
+    made, name = with_text(other, column)
+    counts = [np.zeros(0)]
+    for batch in made.select(name).stream():
+        texts = minhash.bare(composed(batch.column(0).cast(pa.string()).drop_null()))
+        words, letters = (
+            pc.call_function(
+                "count_substring_regex", [texts], options=pc.MatchSubstringOptions(what)
+            ).to_numpy()
+            for what in (r"[^\s\p{Z}]+", _SPACELESS)
+        )
+        length = pc.call_function("utf8_length", [texts]).to_numpy()
+        counts.append(words[letters * 5 <= length])
+    sizes = np.concatenate(counts)
+    return int(np.clip(np.floor(np.percentile(sizes, 5)), *_SIZES)) if len(sizes) else _SIZES[1]
+
+
+def _struck(card: Card, tally: Pieces) -> Card:
+    """The card of rows that were cut."""
+    told = {"rows_cut": tally.cut, "pieces": tally.pieces, "characters_cut": tally.characters}
+    out = card.rows_in - tally.gone - tally.cut + tally.pieces
+    removed = {"holds an item": tally.gone}
+    parameters = {**card.parameters, "strike": True}
+    return replace(
+        card, parameters=parameters, rows_out=out, removed=removed, details=card.details | told
+    )
+
+
 def _items(scratch: SigningScratch, other: Records) -> _Items:
     signed = Signed(chunks_in(scratch.folder / "against"))
     rows = np.arange(len(signed))
-    short = (signed.column("facts")[:, 1] & SHORT) != 0
+    flags = signed.column("facts")[:, 1]
+    short, chars = (flags & SHORT) != 0, (flags & 1) != 0
     if short.all():
         size = scratch.plan["options"]["shingle_size"]
         message = f"no item has {size} words" if len(rows) else "there are no items"
@@ -142,7 +202,8 @@ def _items(scratch: SigningScratch, other: Records) -> _Items:
     kept = ~short[owner]
     runs, owner = runs[kept], owner[kept]
     order = np.argsort(runs, kind="stable")
-    return _Items(runs[order], owner[order], np.bincount(owner, minlength=len(rows)), short)
+    sizes = np.bincount(owner, minlength=len(rows))
+    return _Items(runs[order], owner[order], sizes, short, chars)
 
 
 def _found(signed: Signed, items: _Items, threshold: float | None) -> _Found:

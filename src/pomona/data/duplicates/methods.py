@@ -33,6 +33,7 @@ def dedup(
     target_size: int | None = None,
     against: Inputs | None = None,
     inside: bool = False,
+    strike: bool = False,
     against_column: str | None = None,
     pairs: str | Path | None = None,
     index: str | Path | None = None,
@@ -62,13 +63,14 @@ def dedup(
     that with the greatest value in a column (`best:COLUMN`), or none. `target_size` then cuts to
     that many rows in the same order of preference. `against` removes first what has a duplicate
     there. With `inside` nothing else is done, and what is removed are rows that hold `shingle_size`
-    (13) words in a row of a text there, without punctuation, or with `threshold` that share of the
-    text's runs (`dedup_inside`). `index` is a folder that remembers all documents ever given with
-    it: a new document stays if it is the first of its group among all of them, as in one run over
-    all batches; the index grows when `out` is written. `pairs` is where the evidence goes (default
-    `OUT.pairs.parquet`). After a kill the same call continues from `work` (default beside `out`; on
-    Ray it must be a folder that all machines share) and gives the identical result, whatever the
-    engine and chunks. One job is one file, or about 64 MiB of a larger Parquet or JSONL file.
+    (8 to 13) words in a row of a text there, without punctuation, or with `threshold` that share of
+    the text's runs; with `strike` only these are cut out (`dedup_inside`). `index` is a folder that
+    remembers all documents ever given with it: a new document stays if it is the first of its group
+    among all of them, as in one run over all batches; the index grows when `out` is written.
+    `pairs` is where the evidence goes (default `OUT.pairs.parquet`). After a kill the same call
+    continues from `work` (default beside `out`; on Ray it must be a folder that all machines share)
+    and gives the identical result, whatever the engine and chunks. One job is one file, or about 64
+    MiB of a larger Parquet or JSONL file.
 
     Args:
         out: File of what is kept; the card and the evidence are written beside it.
@@ -81,7 +83,8 @@ def dedup(
         n_bands: Bands of the signature; from the threshold when left out.
         rows_per_band: Hashes in a band.
         shingle: Word or character shingles; auto decides for each document by its script.
-        shingle_size: Words or characters in a shingle (5; with inside 13).
+        shingle_size: Words or characters in a shingle (5; with inside 13, or 8 to 12 where items
+            are shorter).
         keep: Which one stays. minhash, exact: first, longest, best:COLUMN or none. substring:
             none or first. semantic: far, near, first or none.
         target_size: Then cut to this many rows.
@@ -89,6 +92,8 @@ def dedup(
         against: Also remove what has a duplicate in these inputs.
         against_column: With inside, the text of an item, where it is called otherwise.
         inside: Only remove what holds a run of words of these inputs: a benchmark's items.
+        strike: With inside, only cut the runs out, with 200 characters on either side; each piece
+            that is left is a row.
         pairs: File of the evidence; OUT.pairs.parquet when left out.
         index: Folder that remembers documents between runs.
         work: Folder of what a killed run continues from; beside OUT when left out.
@@ -123,6 +128,10 @@ def dedup(
     check_engine(engine)
     if inside:
         return _inside(inputs, out, given)
+    if strike:
+        raise PomonaError(
+            "goes with inside", where="strike", remedy="add --inside, or leave it out"
+        )
     if against_column is not None:
         remedy = "leave it out, or rename the column"
         raise PomonaError("goes with inside", where="against_column", remedy=remedy)

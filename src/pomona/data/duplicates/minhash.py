@@ -132,7 +132,7 @@ def _signed(
             "facts": np.stack([lengths, np.zeros_like(lengths)], 1),
             "scores": scores,
         }
-    data, offsets = strings(_bare(composed(column)) if options.inside else composed(column))
+    data, offsets = strings(bare(composed(column)) if options.inside else composed(column))
     factors, shifts = hash_functions(
         (options.n_bands or 1) * (options.rows_per_band or 1), options.seed
     )
@@ -163,7 +163,7 @@ def _signed(
     )
 
 
-def _bare(column: pa.StringArray) -> pa.StringArray:
+def bare(column: pa.StringArray) -> pa.StringArray:
     """The texts with spaces for punctuation and symbols."""
     options = pc.ReplaceSubstringOptions(r"[\p{P}\p{S}]+", " ")
     return pc.call_function("replace_substring_regex", [column], options)

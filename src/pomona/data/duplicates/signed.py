@@ -78,7 +78,7 @@ def options_of(
     n_bands: int | None,
     rows_per_band: int | None,
     shingle: str,
-    shingle_size: int,
+    shingle_size: int | None,
     edit_similarity: float | None,
     keep: str,
     target_size: int | None,
