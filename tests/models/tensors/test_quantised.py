@@ -1,6 +1,7 @@
 """Quantised weights as numbers again: written here by the documented layouts, element by element,
-and read in float64. The same layouts were read equal to the bit by bitsandbytes 0.50, AutoAWQ 0.2.9,
-AutoGPTQ 0.7, compressed-tensors 0.20 and, of MXFP4, transformers 5.24.
+and read in float64. The same layouts were read equal to the bit by bitsandbytes 0.50,
+AutoAWQ 0.2.9, AutoGPTQ 0.7, compressed-tensors 0.20, hqq 0.2.8, ModelOpt 0.47 (but for the sign of
+zeros) and, of MXFP4, transformers 5.24.
 """
 
 from __future__ import annotations
@@ -247,6 +248,82 @@ def test_mxfp4(tmp_path: Path) -> None:
         assert out[expert, column, output] == value
 
 
+FOUR = [0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6]
+
+
+@pytest.mark.parametrize("kind", ["nvfp4", "mxfp4", "modelopt", "modelopt alone"])
+def test_floats_of_four_bits(tmp_path: Path, kind: str) -> None:
+    codes = draw(0).integers(0, 256, (OUT, 48))
+    scales = draw(1).integers(90, 120, (OUT, 3 if kind == "mxfp4" else 6))
+    above = np.array([37.25], np.float32)
+    name = "m.weight" if "modelopt" in kind else "m.weight_packed"
+    tensors = {name: codes.astype(np.uint8), "m.weight_scale": scales.astype(np.uint8)}
+    tensors |= {"m.input_global_scale": above, "m.input_scale": above}
+    settings: dict[str, Any] | None = {"quant_method": "compressed-tensors"}
+    types = {} if kind == "mxfp4" else {"weight_scale": "F8_E4M3"}
+    if kind == "nvfp4":
+        tensors["m.weight_global_scale"] = above
+    elif "modelopt" in kind:
+        tensors["m.weight_scale_2"] = above[0]
+        settings = None if kind == "modelopt alone" else {"quant_method": "modelopt"}
+    out = read(checkpoint(tmp_path / "m", tensors, settings, **types))
+    assert list(out) == ["m.weight"]
+    group = 96 // scales.shape[1]
+    for row, column in np.ndindex(OUT, 96):
+        value = FOUR[codes[row, column // 2] >> (4 * (column % 2)) & 15]
+        code = int(scales[row, column // group])
+        scale = np.float32(2.0 ** (code - 127) if kind == "mxfp4" else e4m3(code))
+        scale = scale / above[0] if kind == "nvfp4" else scale
+        scale = scale * above[0] if "modelopt" in kind else scale
+        assert out["m.weight"][row, column] == np.float32(value) * scale
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("bits", [8, 4, 3, 2, 1])
+def test_hqq(tmp_path: Path, bits: int, axis: int) -> None:
+    count, word = {8: (1, "u1"), 4: (2, "u1"), 3: (10, "i4"), 2: (4, "u1"), 1: (8, "u1")}[bits]
+    groups = OUT * IN // GROUP
+    matrix = (GROUP, groups) if axis == 0 else (groups, GROUP)
+    codes = draw(0).integers(0, 2**bits, matrix)
+    scales, zeros = (draw(seed).random((groups,)).astype(np.float32) + 1 for seed in (1, 2))
+    high = -(-matrix[0] // count)
+    words = np.zeros((high, matrix[1]), np.int64)
+    for row, column in np.ndindex(matrix):
+        shift = bits * (count - 1 - row // high)
+        words[row % high, column] |= int(codes[row, column]) << shift
+    along = (1, groups) if axis == 0 else (groups, 1)
+    packing = f"{bits}bit_{'32' if bits == 3 else 'u8'}"
+    tensors = {
+        "m.W_q": words.astype(word),
+        "m.scale": scales.reshape(along),
+        "m.zero": zeros.reshape(along),
+        "m.shape": np.array([OUT, IN]),
+        "m.axis": np.array(axis, np.int32),
+        "m.packing": np.frombuffer(packing.encode(), np.uint8),
+        "m.quant_zero": np.array(0, np.uint8),
+        "m.nbits": np.array(bits, np.int32),
+    }
+    out = read(checkpoint(tmp_path / "m", tensors, {"quant_method": "hqq"}))["m.weight"]
+    wanted = (codes.astype(np.float32) - zeros.reshape(along)) * scales.reshape(along)
+    np.testing.assert_array_equal(out, wanted.reshape(OUT, IN))
+
+
+def test_hqq_in_halves_is_rounded_as_hqq_does(tmp_path: Path) -> None:
+    """hqq 0.2.8, 8 bits, axis 1: it subtracts and multiplies in the type of its scales."""
+    tensors = {
+        "m.W_q": np.array([[255, 3], [7, 100]], np.uint8),
+        "m.scale": np.array([[0.0123], [0.0456]], np.float16),
+        "m.zero": np.array([[120.3], [33.37]], np.float16),
+        "m.shape": np.array([2, 2]),
+        "m.axis": np.array(1, np.int32),
+        "m.packing": np.frombuffer(b"8bit_u8", np.uint8),
+    }
+    codes = tensors["m.W_q"].astype(np.float16)
+    wanted = (codes - tensors["m.zero"]) * tensors["m.scale"]
+    folder = checkpoint(tmp_path / "m", tensors, {"quant_method": "hqq"})
+    assert np.array_equal(read(folder)["m.weight"].astype(np.float16), wanted)
+
+
 def test_rows_come_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pomona.models.tensors.files.BLOCK", 50)
     for number, check in enumerate(
@@ -254,6 +331,9 @@ def test_rows_come_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             lambda folder: test_gptq(folder, 4, "gptq", False),
             lambda folder: test_awq(folder, True),
             test_mxfp4,
+            lambda folder: test_floats_of_four_bits(folder, "nvfp4"),
+            lambda folder: test_hqq(folder, 3, 0),
+            lambda folder: test_hqq(folder, 4, 1),
             lambda folder: test_bitsandbytes_of_four_bits(folder, True, (5, 7)),
             lambda folder: test_compressed_tensors(folder, 3, True, True),
             lambda folder: test_floats_of_eight_bits(
@@ -266,6 +346,14 @@ def test_rows_come_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 W = np.zeros((8, 8), np.uint8)
+HQQ: Arrays = {
+    "m.W_q": W,
+    "m.scale": np.ones((16, 1), np.float16),
+    "m.zero": np.ones((16, 1), np.float16),
+    "m.shape": np.array([16, 8]),
+    "m.axis": np.array(1, np.int32),
+    "m.packing": np.frombuffer(b"4bit_u8", np.uint8),
+}
 GPTQ: Arrays = {
     "m.qweight": np.zeros((4, 8), np.int32),
     "m.qzeros": np.zeros((4, 1), np.int32),
@@ -281,7 +369,8 @@ ALONE = {"m.weight": W, "m.weight_scale": np.ones(1, np.float32)}
             ALONE,
             {"quant_method": "aqlm"},
             '/m: "m" is quantised by aqlm, whose weights are not read — save it in bfloat16 first; '
-            "known are awq, bitsandbytes, compressed-tensors, fbgemm-fp8, fp8, gptq, modelopt, mxfp4",
+            "known are awq, bitsandbytes, compressed-tensors, fbgemm-fp8, fp8, gptq, hqq, modelopt, "
+            "modelopt-fp4, mxfp4",
         ),
         ({"m.weight": W}, None, "quantised by a method that its config.json does not name"),
         ({"m.weight": W}, {"quant_method": "fp8"}, 'there is no "m.weight_scale_inv" — copy it'),
@@ -319,6 +408,50 @@ ALONE = {"m.weight": W, "m.weight_scale": np.ones(1, np.float32)}
             {"m.weight_packed": W},
             {"quant_method": "compressed-tensors"},
             'there is no "m.weight_scale"',
+        ),
+        (
+            {"m.weight_packed": W, "m.weight_scale": np.ones((8, 3), np.uint8)},
+            {"quant_method": "compressed-tensors"},
+            'tensor "m.weight_packed" of "m" and what belongs to it do not fit',
+        ),
+        (
+            {"m.weight_packed": W, "m.weight_scale": np.ones((8, 3), np.uint8)},
+            {
+                "quant_method": "compressed-tensors",
+                "config_groups": {"a": {"weights": {"num_bits": 6}}},
+            },
+            'tensor "m.weight_packed" of "m" is U8 of [6] bits, which is not read',
+        ),
+        (
+            {"m.weight_packed": W, "m.weight_scale": np.ones((8, 1), np.float32)},
+            {"quant_method": "compressed-tensors"},
+            'tensor "m.weight_scale" of "m" is F32, no scale of floats of four bits',
+        ),
+        (
+            {"m.W_q": W, "m.scale": W},
+            {"quant_method": "hqq"},
+            'tensor "m.W_q" of "m" is quantised, and there is no "m.shape" — copy it again',
+        ),
+        (
+            {**HQQ, "m.quant_scale": np.array(1, np.uint8)},
+            {"quant_method": "hqq"},
+            'tensor "m.W_q" of "m" has scales or zero points that are quantised too',
+        ),
+        (
+            {**HQQ, "m.packing": np.frombuffer(b"7bit", np.uint8)},
+            {"quant_method": "hqq"},
+            "is packed as '7bit', which is not read",
+        ),
+        ({**HQQ, "m.axis": np.array(2)}, {"quant_method": "hqq"}, 'tensor "m.W_q" of "m" and what'),
+        (
+            {**HQQ, "m.shape": np.array([-8, -16])},
+            {"quant_method": "hqq"},
+            'tensor "m.W_q" of "m" and what',
+        ),
+        (
+            {**HQQ, "m.shape": np.array([8, 8])},
+            {"quant_method": "hqq"},
+            'tensor "m.W_q" of "m" and what',
         ),
         (
             {"m.weight": W, "m.weight.quant_state.bitsandbytes__nf4": W[0]},

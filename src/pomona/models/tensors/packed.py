@@ -4,7 +4,8 @@ are multiplied. Rows of a weight (outputs × inputs) are made as float32, some a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from math import prod
 from typing import Any
@@ -12,12 +13,129 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.models.tensors.files import FLOATS, Stored, StoredRows, to_float32
+from pomona.errors import PomonaError
+from pomona.models.tensors.files import (
+    FLOATS,
+    NUMBERS,
+    NewTensor,
+    Stored,
+    StoredRows,
+    View,
+    encode,
+    encode_finite,
+    row_blocks,
+    to_float32,
+)
 
 Floats = NDArray[np.float32]
 Rows = Callable[[slice], Floats]
 # AWQ's kernels want channels in this order within a word (Lin et al. 2023, arXiv 2306.00978).
 _AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
+
+_MOST = 1 << 30  # of what a group or block may hold
+
+
+@dataclass(frozen=True)
+class PackedWeight:
+    """A quantised weight: its name and shape as numbers, the tensors it is made of, and its rows,
+    read when they are asked for.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    parts: tuple[str, ...]
+    open: Callable[[], Rows]
+
+    def tensor(self, dtype: str, view: View) -> NewTensor:
+        """The weight, to be written in a type of floats."""
+
+        def blocks() -> Iterator[bytes]:
+            rows = self.open()
+            for part in row_blocks(prod(self.shape[:-1]), self.shape[-1]):
+                # Infinity is refused where it is rounded.
+                with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                    values = rows(part)
+                yield encode_finite(values, dtype, self.name, view.folder)
+
+        return NewTensor(dtype, self.shape, blocks)
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """A quantised model and what its config.json says of that."""
+
+    view: View
+    settings: Mapping[str, Any]
+    name: str
+
+    def wrong(
+        self, tensor: str, text: str, remedy: str = "save it in bfloat16 first"
+    ) -> PomonaError:
+        return PomonaError(
+            f'tensor "{tensor}" of "{self.name}" {text}', where=self.view.folder, remedy=remedy
+        )
+
+    def part(self, name: str, of: str) -> Stored:
+        """A tensor that belongs to a weight."""
+        if name not in self.view.tensors:
+            raise self.wrong(of, f'is quantised, and there is no "{name}"', "copy it again")
+        return self.view.tensors[name]
+
+    def given(self, *names: str) -> list[Stored | None]:
+        """Tensors that a weight may have."""
+        return [self.view.tensors.get(name) for name in names]
+
+    def matrices(self, names: Mapping[str, Stored], sides: int = 2) -> None:
+        """Raise PomonaError unless these are matrices."""
+        for name, stored in names.items():
+            if len(stored.shape) != sides or not prod(stored.shape):
+                raise self.wrong(name, f"is {list(stored.shape)}, no matrix", "copy it again")
+
+    def number(self, key: str, usual: int, known: tuple[int, ...] = ()) -> int:
+        """A whole number of the settings."""
+        value = self.settings.get(key, usual)
+        if type(value) is not int or abs(value) > _MOST or (known and value not in known):
+            raise PomonaError(
+                f'quantization_config says "{key}": {value!r}'[:120],
+                where=self.view.folder / "config.json",
+                remedy=f"known are {', '.join(map(str, known)) or 'whole numbers'}",
+            )
+        return value
+
+    def rules(self) -> list[Mapping[str, Any]]:
+        """What compressed-tensors says of weights, by group of layers."""
+        groups = self.settings.get("config_groups") or {}
+        listed = groups.values() if isinstance(groups, Mapping) else ()
+        return [
+            group["weights"]
+            for group in listed
+            if isinstance(group, Mapping) and isinstance(group.get("weights"), Mapping)
+        ]
+
+    def block(self) -> list[int] | None:
+        """Rows and columns that share a scale, where the settings say it."""
+        said = [self.settings.get("weight_block_size")]
+        for rule in self.rules():
+            group = rule.get("group_size")
+            grouped = type(group) is int and group > 0
+            said.append(rule.get("block_structure") or ([1, group] if grouped else None))
+        blocks = [block for block in said if block is not None]
+        for block in blocks:
+            sides = block if isinstance(block, list) else []
+            if len(sides) != 2 or not all(
+                type(side) is int and 0 < side <= _MOST for side in sides
+            ):
+                raise PomonaError(
+                    f"quantization_config says that blocks of weights are {block!r}"[:120],
+                    where=self.view.folder / "config.json",
+                    remedy="two whole numbers are known, such as [128, 128]",
+                )
+        return blocks[0] if blocks and all(block == blocks[0] for block in blocks) else None
+
+    def misfit(self, weight: str, *others: Stored) -> PomonaError:
+        """The error for parts of a weight that do not fit each other."""
+        shapes = ", ".join(f"{each.name} {list(each.shape)}" for each in others)
+        return self.wrong(weight, f"and what belongs to it do not fit: {shapes}", "copy it again")
 
 
 @cache
@@ -240,16 +358,40 @@ def bitsandbytes_rows(
     return rows
 
 
-_E2M1 = np.array([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0], np.float32)
+_E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+_VALUES = np.array([*_E2M1, *(-one for one in _E2M1)], np.float32)
+POWERS = ("U8", "F8_E8M0")  # a power of two, as its exponent
+
+
+def _unpacked(codes: np.ndarray) -> Floats:
+    """The values of bytes, two for each along the last axis."""
+    return _VALUES[np.stack([codes & 15, codes >> 4], -1)].reshape(*codes.shape[:-1], -1)
+
+
+def float4_rows(stored: Stored, scale: Stored, whole: Stored | None, divided: bool) -> Rows:
+    """Floats of four bits (E2M1), the lower half of a byte first, that share a scale in groups:
+    MXFP4 in groups of 32 under powers of two (OCP microscaling formats 1.0, section 5.1), and
+    NVFP4, whose groups of 16 have scales in E4M3 and a scale in float32 above all of them, by which
+    they are multiplied, or divided.
+    """
+    codes, scales = StoredRows(stored), StoredRows(scale)
+    table = eight_bits("F8_E8M0" if scale.dtype in POWERS else scale.dtype)
+    above = np.float32(1) if whole is None else numbers(whole).ravel()[0]
+    group = stored.shape[1] * 2 // scale.shape[1]
+
+    def rows(part: slice) -> Floats:
+        own = table[scales.stored(part).view(np.uint8)]
+        own = (np.divide if divided else np.multiply)(own, above)
+        return _unpacked(codes.stored(part)) * np.repeat(own, group, 1)
+
+    return rows
 
 
 def mxfp4_rows(blocks: Stored, scales: Stored) -> Rows:
-    """Stacked experts of floats of four bits, the lower half of a byte first, 32 under a power of
-    two (OCP microscaling formats 1.0, section 5.1). They lie as outputs × inputs and stand for
-    inputs × outputs, as gpt-oss has them: rows are the inputs, expert by expert.
+    """Stacked experts in MXFP4. They lie as outputs × inputs and stand for inputs × outputs, as
+    gpt-oss has them: rows are the inputs, expert by expert.
     """
     codes, powers = StoredRows(blocks), StoredRows(scales)
-    table = np.concatenate([_E2M1, -_E2M1])
     outputs = blocks.shape[1]
     inputs = blocks.shape[2] * blocks.shape[3] * 2
     held: dict[int, Floats] = {}
@@ -258,8 +400,7 @@ def mxfp4_rows(blocks: Stored, scales: Stored) -> Rows:
         if number not in held:
             held.clear()
             some = slice(number, number + 1)
-            found = codes.stored(some).reshape(outputs, -1, blocks.shape[3])
-            values = table[np.stack([found & 15, found >> 4], -1)].reshape(*found.shape[:2], -1)
+            values = _unpacked(codes.stored(some).reshape(outputs, -1, blocks.shape[3]))
             values *= eight_bits("F8_E8M0")[powers.stored(some).reshape(outputs, -1, 1)]
             held[number] = np.ascontiguousarray(values.reshape(outputs, inputs).T)
         return held[number]
@@ -274,3 +415,51 @@ def mxfp4_rows(blocks: Stored, scales: Stored) -> Rows:
         return np.concatenate(found)
 
     return rows
+
+
+# By how `packing` is called: bits of a number, numbers of a word, and the word's type.
+PACKINGS = {
+    "8bit_u8": (8, 1, np.uint8),
+    "4bit_u8": (4, 2, np.uint8),
+    "3bit_32": (3, 10, np.uint32),
+    "2bit_u8": (2, 4, np.uint8),
+    "1bit_u8": (1, 8, np.uint8),
+}
+
+
+def hqq_rows(
+    stored: Stored,
+    scale: Stored,
+    zero: Stored,
+    packing: str,
+    matrix: tuple[int, int],
+    axis: int,
+    inputs: int,
+) -> Rows:
+    """HQQ (Badri and Shaji 2023, "Half-quadratic quantization"), as hqq 0.2 has it: a weight is
+    reshaped to a `matrix` of groups, its columns or its rows (axis 0 or 1). Its whole numbers lie
+    in words of so many parts of the matrix, the first part highest.
+    """
+    bits, per_word, word = PACKINGS[packing]
+    codes, across = StoredRows(stored), matrix[1]
+    flat = (1, -1) if axis == 0 else (-1, 1)
+    scales, zeros = (numbers(each).reshape(flat) for each in (scale, zero))
+
+    def rows(part: slice) -> Floats:
+        first, last = part.start * inputs, part.stop * inputs
+        lines = np.arange(first // across, -(-last // across))
+        held = codes.stored(lines % stored.shape[0]).view(word)
+        shifts = bits * (per_word - 1 - lines // stored.shape[0])
+        found = held >> shifts.astype(word)[:, None] & word(2**bits - 1)
+        own = slice(None) if axis == 0 else lines
+        # hqq computes in the type of its scales, so that this difference is rounded too
+        values = _rounded(found.astype(np.float32) - zeros[own], scale.dtype) * scales[own]
+        start = first - int(lines[0]) * across
+        return values.ravel()[start : start + last - first].reshape(-1, inputs)
+
+    return rows
+
+
+def _rounded(values: Floats, dtype: str) -> Floats:
+    rounded = np.frombuffer(encode(values, dtype), NUMBERS[dtype]).reshape(values.shape)
+    return to_float32(rounded, dtype)

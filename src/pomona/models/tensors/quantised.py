@@ -11,8 +11,6 @@ from functools import partial
 from math import prod
 from typing import Any
 
-import numpy as np
-
 from pomona.documents import parse_json
 from pomona.errors import PomonaError
 from pomona.models.tensors.files import (
@@ -21,17 +19,21 @@ from pomona.models.tensors.files import (
     Stored,
     StoredRows,
     View,
-    encode_finite,
-    row_blocks,
 )
 from pomona.models.tensors.names import is_buffer, is_computed
 from pomona.models.tensors.packed import (
+    PACKINGS,
+    POWERS,
+    PackedWeight,
+    Quantised,
     Rows,
     awq_rows,
     bitsandbytes_rows,
     compressed_rows,
+    float4_rows,
     gptq_rows,
     grid_of,
+    hqq_rows,
     mxfp4_rows,
     numbers,
     scaled_rows,
@@ -39,38 +41,12 @@ from pomona.models.tensors.packed import (
 
 QUANTISATION = ("quantization_config", "compression_config")  # entries of config.json
 _TYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
-_MOST = 1 << 30  # of what a group or block may hold
 # What layers multiply their inputs and caches by, which a merge of weights has no use for.
 _RUNTIME = re.compile(
     r"\.(?:input_scale|input_zero_point|input_global_scale|output_scale|[qkv]_scale|prob_scale)$"
 )
 _EIGHT = ("F8_E4M3", "F8_E5M2", "I8")
 _STATE = re.compile(r"\.quant_state\.bitsandbytes__\w+$")
-
-
-@dataclass(frozen=True)
-class PackedWeight:
-    """A quantised weight: its name and shape as numbers, the tensors it is made of, and its rows,
-    read when they are asked for.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    parts: tuple[str, ...]
-    open: Callable[[], Rows]
-
-    def tensor(self, dtype: str, view: View) -> NewTensor:
-        """The weight, to be written in a type of floats."""
-
-        def blocks() -> Iterator[bytes]:
-            rows = self.open()
-            for part in row_blocks(prod(self.shape[:-1]), self.shape[-1]):
-                # Infinity is refused where it is rounded.
-                with np.errstate(over="ignore", invalid="ignore"):
-                    values = rows(part)
-                yield encode_finite(values, dtype, self.name, view.folder)
-
-        return NewTensor(dtype, self.shape, blocks)
 
 
 @dataclass(frozen=True)
@@ -137,7 +113,7 @@ def dequantised(view: View, config: Mapping[str, Any], name: str) -> Dequantised
             where=view.folder,
             remedy=f"save it in bfloat16 first; known are {', '.join(sorted(_READERS))}",
         )
-    model = _Quantised(view, settings_of(config), name)
+    model = Quantised(view, settings_of(config), name)
     weights = list(_READERS[method](model))
     gone = {part for weight in weights for part in weight.parts}
     gone |= {other for other in view.tensors if _RUNTIME.search(other)}
@@ -155,93 +131,17 @@ def method_of(view: View, config: Mapping[str, Any]) -> str:
         return str(said).replace("_", "-")
     if any(_STATE.search(name) for name in view.tensors):
         return "bitsandbytes"
+    if any(name.endswith("weight_scale_2") for name in view.tensors):
+        return "modelopt"
     scaled = any(re.search(r"weight_scale(?:_inv)?$", name) for name in view.tensors)
     return "fp8" if scaled else "a method that its config.json does not name"
 
 
-@dataclass(frozen=True)
-class _Quantised:
-    """A quantised model and what its config.json says of that."""
-
-    view: View
-    settings: Mapping[str, Any]
-    name: str
-
-    def wrong(
-        self, tensor: str, text: str, remedy: str = "save it in bfloat16 first"
-    ) -> PomonaError:
-        return PomonaError(
-            f'tensor "{tensor}" of "{self.name}" {text}', where=self.view.folder, remedy=remedy
-        )
-
-    def part(self, name: str, of: str) -> Stored:
-        """A tensor that belongs to a weight."""
-        if name not in self.view.tensors:
-            raise self.wrong(of, f'is quantised, and there is no "{name}"', "copy it again")
-        return self.view.tensors[name]
-
-    def given(self, *names: str) -> list[Stored | None]:
-        """Tensors that a weight may have."""
-        return [self.view.tensors.get(name) for name in names]
-
-    def matrices(self, names: Mapping[str, Stored], sides: int = 2) -> None:
-        """Raise PomonaError unless these are matrices."""
-        for name, stored in names.items():
-            if len(stored.shape) != sides or not prod(stored.shape):
-                raise self.wrong(name, f"is {list(stored.shape)}, no matrix", "copy it again")
-
-    def number(self, key: str, usual: int, known: tuple[int, ...] = ()) -> int:
-        """A whole number of the settings."""
-        value = self.settings.get(key, usual)
-        if type(value) is not int or abs(value) > _MOST or (known and value not in known):
-            raise PomonaError(
-                f'quantization_config says "{key}": {value!r}'[:120],
-                where=self.view.folder / "config.json",
-                remedy=f"known are {', '.join(map(str, known)) or 'whole numbers'}",
-            )
-        return value
-
-    def rules(self) -> list[Mapping[str, Any]]:
-        """What compressed-tensors says of weights, by group of layers."""
-        groups = self.settings.get("config_groups") or {}
-        listed = groups.values() if isinstance(groups, Mapping) else ()
-        return [
-            group["weights"]
-            for group in listed
-            if isinstance(group, Mapping) and isinstance(group.get("weights"), Mapping)
-        ]
-
-    def block(self) -> list[int] | None:
-        """Rows and columns that share a scale, where the settings say it."""
-        said = [self.settings.get("weight_block_size")]
-        for rule in self.rules():
-            group = rule.get("group_size")
-            grouped = type(group) is int and group > 0
-            said.append(rule.get("block_structure") or ([1, group] if grouped else None))
-        blocks = [block for block in said if block is not None]
-        for block in blocks:
-            sides = block if isinstance(block, list) else []
-            if len(sides) != 2 or not all(
-                type(side) is int and 0 < side <= _MOST for side in sides
-            ):
-                raise PomonaError(
-                    f"quantization_config says that blocks of weights are {block!r}"[:120],
-                    where=self.view.folder / "config.json",
-                    remedy="two whole numbers are known, such as [128, 128]",
-                )
-        return blocks[0] if blocks and all(block == blocks[0] for block in blocks) else None
-
-    def misfit(self, weight: str, *others: Stored) -> PomonaError:
-        """The error for parts of a weight that do not fit each other."""
-        shapes = ", ".join(f"{each.name} {list(each.shape)}" for each in others)
-        return self.wrong(weight, f"and what belongs to it do not fit: {shapes}", "copy it again")
-
-
-def _scaled(model: _Quantised) -> Iterator[PackedWeight]:
+def _scaled(model: Quantised) -> Iterator[PackedWeight]:
     """8-bit floats and whole numbers with a scale for all, a row, or a block (DeepSeek-V3)."""
     block = model.block()
     for name, stored in model.view.tensors.items():
-        if stored.dtype not in _EIGHT or name.endswith("zero_point"):
+        if stored.dtype not in _EIGHT or name.endswith(("zero_point", "_scale")):
             continue
         names = [f"{name}_{end}" for end in ("scale_inv", "scale")]
         scale = next((name for name in names if name in model.view.tensors), names[0])
@@ -260,19 +160,26 @@ def _scaled(model: _Quantised) -> Iterator[PackedWeight]:
         )
 
 
-def _compressed(model: _Quantised) -> Iterator[PackedWeight]:
-    """compressed-tensors: 8-bit numbers, or whole numbers packed in words."""
+def _compressed(model: Quantised) -> Iterator[PackedWeight]:
+    """compressed-tensors: 8-bit numbers, whole numbers packed in words, floats of four bits."""
     yield from _scaled(model)
     bits = [rule.get("num_bits") for rule in model.rules()]
+    floats = {
+        name
+        for name, stored in model.view.tensors.items()
+        if name.endswith(".weight_packed") and stored.dtype == "U8" and (4 in bits or not bits)
+    }
+    for name in sorted(floats):
+        yield _compressed_float4(model, name)
     count = bits[0] if bits and all(each == bits[0] for each in bits) else None
     for name, stored in model.view.tensors.items():
-        if not name.endswith(".weight_packed"):
+        if not name.endswith(".weight_packed") or name in floats:
             continue
         stem = name.removesuffix("_packed")
-        scale, shape = (model.part(f"{stem}_{part}", name) for part in ("scale", "shape"))
-        zero, index = model.given(f"{stem}_zero_point", f"{stem}_g_idx")
         if stored.dtype != "I32" or type(count) is not int or not 1 <= count <= 8:
             raise model.wrong(name, f"is {stored.dtype} of {bits} bits, which is not read"[:100])
+        scale, shape = (model.part(f"{stem}_{part}", name) for part in ("scale", "shape"))
+        zero, index = model.given(f"{stem}_zero_point", f"{stem}_g_idx")
         model.matrices({name: stored, scale.name: scale, **({zero.name: zero} if zero else {})})
         if shape.dtype not in ("I32", "I64") or prod(shape.shape) != 2:
             raise model.wrong(shape.name, f"is {shape.dtype} {list(shape.shape)}", "copy it again")
@@ -293,7 +200,12 @@ def _compressed(model: _Quantised) -> Iterator[PackedWeight]:
         yield PackedWeight(stem, (outputs, inputs), held, rows)
 
 
-def _stems(model: _Quantised) -> Iterator[tuple[str, Stored, Stored, Stored | None]]:
+def _modelopt(model: Quantised) -> Iterator[PackedWeight]:
+    yield from _modelopt_float4(model)
+    yield from _scaled(model)
+
+
+def _stems(model: Quantised) -> Iterator[tuple[str, Stored, Stored, Stored | None]]:
     """The layers of GPTQ and AWQ: the name, and its words, scales and zero points."""
     for name, stored in model.view.tensors.items():
         if name.endswith(".qweight"):
@@ -307,7 +219,7 @@ def _stems(model: _Quantised) -> Iterator[tuple[str, Stored, Stored, Stored | No
             yield stem, stored, scale, zero
 
 
-def _gptq(model: _Quantised) -> Iterator[PackedWeight]:
+def _gptq(model: Quantised) -> Iterator[PackedWeight]:
     bits = model.number("bits", 4, (2, 3, 4, 8))
     group = model.number("group_size", 128)
     form = str(model.settings.get("checkpoint_format") or "gptq")
@@ -343,7 +255,7 @@ def _gptq(model: _Quantised) -> Iterator[PackedWeight]:
         yield PackedWeight(f"{stem}weight", (outputs, inputs), held, rows)
 
 
-def _awq(model: _Quantised) -> Iterator[PackedWeight]:
+def _awq(model: Quantised) -> Iterator[PackedWeight]:
     model.number("bits", 4, (4,))
     group = model.number("group_size", 128)
     version = str(model.settings.get("version") or "gemm").lower()
@@ -366,7 +278,7 @@ def _awq(model: _Quantised) -> Iterator[PackedWeight]:
 _BYTES = 1 << 16  # of what bitsandbytes writes of a weight, some hundred
 
 
-def _bitsandbytes(model: _Quantised) -> Iterator[PackedWeight]:
+def _bitsandbytes(model: Quantised) -> Iterator[PackedWeight]:
     """Four bits: bytes with tables and what they were; eight bits: rows with their largest."""
     for name, stored in model.view.tensors.items():
         states = [key for key in model.view.tensors if key.startswith(f"{name}.quant_state.")]
@@ -395,7 +307,7 @@ def _by_127(stored: Stored, scale: Stored) -> Rows:
 _INVERSE = 7.874015718698502e-3  # of 127, in float32
 
 
-def _four_bits(model: _Quantised, name: str, stored: Stored, key: str) -> PackedWeight:
+def _four_bits(model: Quantised, name: str, stored: Stored, key: str) -> PackedWeight:
     held = model.view.tensors[key]
     if held.dtype != "U8" or prod(held.shape) > _BYTES:
         raise model.wrong(key, f"is {held.dtype} {list(held.shape)}", "copy it again")
@@ -433,7 +345,8 @@ def _four_bits(model: _Quantised, name: str, stored: Stored, key: str) -> Packed
     return PackedWeight(name, tuple(shape), names, rows)
 
 
-def _mxfp4(model: _Quantised) -> Iterator[PackedWeight]:
+def _mxfp4(model: Quantised) -> Iterator[PackedWeight]:
+    """Stacked experts, as gpt-oss has them."""
     for name, stored in model.view.tensors.items():
         if not name.endswith("_blocks"):
             continue
@@ -448,13 +361,104 @@ def _mxfp4(model: _Quantised) -> Iterator[PackedWeight]:
         yield PackedWeight(stem, shape, (name, f"{stem}_scales"), rows)
 
 
-_READERS: Mapping[str, Callable[[_Quantised], Iterator[PackedWeight]]] = {
+def _compressed_float4(model: Quantised, name: str) -> PackedWeight:
+    """One weight of compressed-tensors: `nvfp4-pack-quantized`, whose scales are divided by that
+    of all, or `mxfp4-pack-quantized`, which has none.
+    """
+    stem = name.removesuffix("_packed")
+    (whole,) = model.given(f"{stem}_global_scale")
+    return _float4(model, stem, name, f"{stem}_scale", whole, divided=True)
+
+
+def _modelopt_float4(model: Quantised) -> Iterator[PackedWeight]:
+    """NVFP4 of ModelOpt: scales are multiplied by that of all."""
+    for name, stored in model.view.tensors.items():
+        if name.endswith(".weight") and stored.dtype == "U8":
+            if f"{name.removesuffix('weight')}pre_quant_scale" in model.view.tensors:
+                raise model.wrong(name, "belongs to inputs that are scaled (AWQ)")
+            whole = model.part(f"{name}_scale_2", name)
+            yield _float4(model, name, name, f"{name}_scale", whole, divided=False)
+
+
+def _float4(
+    model: Quantised, name: str, codes: str, scale: str, whole: Stored | None, *, divided: bool
+) -> PackedWeight:
+    stored, scales = model.view.tensors[codes], model.part(scale, codes)
+    model.matrices({codes: stored, scale: scales})
+    outputs, inputs = stored.shape[0], stored.shape[1] * 2
+    if scales.dtype not in ("F8_E4M3", *POWERS):
+        raise model.wrong(scale, f"is {scales.dtype}, no scale of floats of four bits")
+    if (
+        scales.shape != (outputs, inputs // (32 if scales.dtype in POWERS else 16))
+        or inputs % scales.shape[1]
+        or (whole is not None and (prod(whole.shape) != 1 or whole.dtype not in FLOATS))
+    ):
+        raise model.misfit(codes, *(each for each in (stored, scales, whole) if each))
+    held = (codes, scale, *([whole.name] if whole else []))
+    rows = partial(float4_rows, stored, scales, whole, divided)
+    return PackedWeight(name, (outputs, inputs), held, rows)
+
+
+_TOLD = (
+    "nbits", "group_size", "shape", "axis", "packing", "unpack_view_dtype", "view_as_float",
+    "quant_scale", "quant_zero", "compute_dtype", "channel_wise", "optimize", "round_zero",
+    "offload_meta", "encoded_state_dict", "stores_quant_config",
+)  # fmt: skip
+_LONGEST = 64  # numbers of a tensor that says something
+
+
+def _hqq(model: Quantised) -> Iterator[PackedWeight]:
+    """The weights of a model whose layers hqq has saved."""
+    for name, stored in model.view.tensors.items():
+        if name.endswith(".W_q"):
+            yield _hqq_weight(model, name, stored)
+
+
+def _hqq_weight(model: Quantised, name: str, stored: Stored) -> PackedWeight:
+    stem = name.removesuffix("W_q")
+    said = {end: _said(model, f"{stem}{end}", name) for end in ("shape", "axis", "packing")}
+    for end in ("quant_scale", "quant_zero"):
+        if f"{stem}{end}" in model.view.tensors and any(_said(model, f"{stem}{end}", name)):
+            raise model.wrong(name, "has scales or zero points that are quantised too")
+    packing = "".join(map(chr, said["packing"]))
+    if packing not in PACKINGS:
+        raise model.wrong(name, f"is packed as {packing!r}, which is not read"[:100])
+    scale, zero = (model.part(f"{stem}{end}", name) for end in ("scale", "zero"))
+    shape, axis, per_word = said["shape"], said["axis"], PACKINGS[packing][1]
+    groups = prod(scale.shape)
+    fits = len(shape) == 2 and min(shape) > 0 and axis in ([0], [1]) and groups > 0
+    fits = fits and not prod(shape) % groups and zero.shape == scale.shape
+    fits = fits and {scale.dtype, zero.dtype} <= set(FLOATS) and len(stored.shape) == 2
+    if not fits:
+        raise model.misfit(name, stored, scale, zero)
+    size = prod(shape) // groups
+    matrix = (size, groups) if axis == [0] else (groups, size)
+    wide = StoredRows(stored).stored(slice(0, 1)).view(PACKINGS[packing][2]).shape[1]
+    if wide != matrix[1] or stored.shape[0] != -(-matrix[0] // per_word):
+        raise model.misfit(name, stored, scale, zero)
+    ends = ("W_q", "scale", "zero", *_TOLD)
+    held = tuple(part for end in ends if (part := f"{stem}{end}") in model.view.tensors)
+    rows = partial(hqq_rows, stored, scale, zero, packing, matrix, axis[0], shape[1])
+    return PackedWeight(f"{stem}weight", (shape[0], shape[1]), held, rows)
+
+
+def _said(model: Quantised, name: str, of: str) -> list[int]:
+    """The whole numbers of a tensor that says something of a weight."""
+    stored = model.part(name, of)
+    if stored.dtype in FLOATS or prod(stored.shape) > _LONGEST:
+        raise model.wrong(name, f"is {stored.dtype} {list(stored.shape)}", "copy it again")
+    return [int(one) for one in StoredRows(stored).stored().ravel()]
+
+
+_READERS: Mapping[str, Callable[[Quantised], Iterator[PackedWeight]]] = {
     "fp8": _scaled,
     "fbgemm-fp8": _scaled,
-    "modelopt": _scaled,
+    "modelopt": _modelopt,
+    "modelopt-fp4": _modelopt,
     "compressed-tensors": _compressed,
     "bitsandbytes": _bitsandbytes,
     "gptq": _gptq,
+    "hqq": _hqq,
     "mxfp4": _mxfp4,
     "awq": _awq,
 }
