@@ -94,6 +94,30 @@ def test_a_head_that_never_ends_is_turned_away(monkeypatch: pytest.MonkeyPatch) 
         server.close()
 
 
+def test_a_body_that_comes_after_its_answer_is_no_head() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            raise RuntimeError
+        headers = [(b"content-length", b"2")]
+        await send({"type": "http.response.start", "status": 415, "headers": headers})
+        await send({"type": "http.response.body", "body": b"no"})
+
+    server = BackgroundServer(app, listening("127.0.0.1", 0))
+    size = 1 << 18
+    try:
+        late = _opened(server.port, f"POST / HTTP/1.1\r\ncontent-length: {size}\r\n\r\n".encode())
+        for _ in range(2):
+            answer = b""
+            while not answer.endswith(b"no"):
+                answer += late.recv(1000)
+            assert answer.count(b"HTTP/1.1") == 1 and b"415" in answer
+            late.sendall(b"x" * size)  # answered already
+            late.sendall(f"POST / HTTP/1.1\r\ncontent-length: {size}\r\n\r\n".encode())
+        late.close()
+    finally:
+        server.close()
+
+
 def test_a_store_that_another_process_holds_stops_nobody_else(
     upstream: Upstream, open_house: Open, tmp_path: Path
 ) -> None:

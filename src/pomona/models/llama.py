@@ -25,6 +25,7 @@ from pomona.models.http.choices import UpstreamChoice, choices_of
 from pomona.models.http.client import HttpClient, usage_of
 from pomona.models.http.model import vectors_of
 from pomona.models.llama_library import (
+    CUT,
     Engine,
     GrowingRow,
     Prompt,
@@ -55,7 +56,6 @@ from pomona.models.schemas import Hold, called, described, hold_of, unfollowed, 
 
 _LONGEST = 8192
 _PATIENCE = 3600.0
-_CUT = "\ufffd"  # what stands for a character of which bytes are missing
 _LONGEST_CHARACTER = 4  # tokens that one can be spread over, a byte each
 
 
@@ -153,18 +153,11 @@ class LlamaModel(Model):
         ):
             async with self._room.taken(read + len(indices) * request.max_tokens):
                 started, grown = time.perf_counter(), {index: GrowingRow() for index in indices}
-                body = {**body_of(request, prompt, temperature, indices), "stream": True}
-                async with aclosing(self._events(body)) as events:
-                    async for event in events:
-                        index = indices[event.get("index") or 0]
-                        if (piece := grown[index].by(event, index, request.logprobs)) is not None:
-                            yield piece
-                        if all(one.last for one in grown.values()):
-                            break
+                async with aclosing(self._growing(request, prompt, temperature, grown)) as pieces:
+                    async for piece in pieces:
+                        yield piece
                 seconds = (time.perf_counter() - started) / len(indices)
             for index, one in grown.items():
-                if one.last is None:
-                    raise ModelError("the answer ended before its end", status=502, where=self.name)
                 choice, tokens = choice_of(one.row)
                 await _keep(request, [choice])
                 first = not place and index == indices[0]
@@ -278,7 +271,13 @@ class LlamaModel(Model):
     async def spell(self, ids: Sequence[int]) -> str:
         """See `Model`."""
         self._check_ids(ids)
-        return (await self._post("detokenize", {"tokens": list(ids)}))["content"]
+        return await self._spelled(ids)
+
+    async def _names(self, ids: Sequence[int]) -> list[str]:
+        return [await self._spelled([one]) for one in ids]
+
+    async def _spelled(self, ids: Sequence[int]) -> str:
+        return (await self._post("detokenize", {"tokens": list(ids)}))["content"] if ids else ""
 
     def _check_ids(self, ids: Iterable[int]) -> None:
         if self.shape is None:  # llama.cpp ends the process at an id that it has not
@@ -321,16 +320,47 @@ class LlamaModel(Model):
             choices = choices_of(answer, (), self.name)
             for choice in choices:
                 if choice.finish == "length":
-                    choice.text = choice.text.rstrip(_CUT)
+                    choice.text = choice.text.rstrip(CUT)
             usage = usage_of(answer) if len(choices) == 1 else None  # it counts the first alone
             if usage is not None:
                 return [(choices[0], usage[1])]
             return [(choice, await self._counted(request, choice)) for choice in choices]
+        if request.stop and request.logprobs is not None:
+            # Where all comes at once, tokens are missing: as many as the stop string has by itself.
+            grown = {index: GrowingRow() for index in indices}
+            async with aclosing(self._growing(request, prompt, temperature, grown)) as pieces:
+                async for _ in pieces:
+                    pass
+            return [choice_of(one.row) for one in grown.values()]
         answer = await self._post("completion", body_of(request, prompt, temperature, indices))
         rows = (
             sorted(answer, key=lambda row: row["index"]) if isinstance(answer, list) else [answer]
         )
         return [choice_of({**row, "content": await self._uncut(row)}) for row in rows]
+
+    async def _growing(
+        self, request: Request, prompt: Prompt, temperature: float, grown: dict[int, GrowingRow]
+    ) -> AsyncGenerator[ReplyPiece, None]:
+        """Pieces of the samples of one temperature, which grow by them to their end."""
+        indices = list(grown)
+        body = {**body_of(request, prompt, temperature, indices), "stream": True}
+        async with aclosing(self._events(body)) as events:
+            async for event in events:
+                index, most = indices[event.get("index") or 0], request.logprobs
+                names = await self._names(grown[index].nameless(event))
+                if (piece := grown[index].by(event, index, most, names)) is not None:
+                    yield piece
+                if all(one.last for one in grown.values()):
+                    break
+        for index, one in grown.items():
+            if one.last is None:
+                raise ModelError("the answer ended before its end", status=502, where=self.name)
+            told, left = one.kept_back
+            if left:  # some vocabularies lose the blank before the first word of all
+                before, whole = await self._spelled(told), await self._spelled([*told, *left])
+                names = await self._names(left)
+                if (piece := one.rest(before, whole, names, index, request.logprobs)) is not None:
+                    yield piece
 
     async def _counted(self, request: Request, choice: UpstreamChoice) -> int:
         """The tokens of a choice that llama.cpp did not count: those of its text and calls, with
@@ -347,17 +377,17 @@ class LlamaModel(Model):
         llama.cpp holds back tokens that end within one.
         """
         text, tokens = row["content"], row.get("tokens") or []
-        if row.get("stop_type") != "limit" or not text.endswith(_CUT):
+        if row.get("stop_type") != "limit" or not text.endswith(CUT):
             return text
         for left in range(len(tokens) - 1, max(0, len(tokens) - _LONGEST_CHARACTER) - 1, -1):
-            whole = (await self._post("detokenize", {"tokens": tokens[:left]}))["content"]
+            whole = await self._spelled(tokens[:left])
             # Some vocabularies lose the blank before the first word when they are read back.
             begun = next(
                 (lead + whole for lead in ("", " ") if text.startswith(lead + whole)), None
             )
-            if begun is not None and not begun.endswith(_CUT):
+            if begun is not None and not begun.endswith(CUT):
                 return begun
-        return text.rstrip(_CUT)
+        return text.rstrip(CUT)
 
     def _at_once(self, request: Request, read: int) -> int:
         """How many samples after a prompt of so many tokens fit into the context together."""

@@ -31,6 +31,7 @@ from pomona.models.request import (
 from pomona.models.schemas import NO_ANSWER
 
 Prompt = str | list[int]  # as text, or as tokens where answers are begun with others
+CUT = "\ufffd"  # what stands for a character of which bytes are missing
 _NO_SEED = (1 << 32) - 1  # llama.cpp takes this one for "any"
 _TOKEN = ("token", "logprob", "bytes", "top_logprobs")
 _PENALISED = 1 << 17  # tokens that penalties look back
@@ -198,21 +199,60 @@ class GrowingRow:
     text: str = ""
     tokens: list[Token] = field(default_factory=list)
     last: Mapping[str, Any] | None = None
-    _told: int = 0
+    _told: int = 0  # of its tokens
+    _before: list[int] = field(default_factory=list)  # the id that was told last
+    _back: list[int] = field(default_factory=list)  # those that llama.cpp keeps back
+    _unnamed: list[Token] = field(default_factory=list)  # the same, with their log-probabilities
 
-    def by(self, event: Mapping[str, Any], index: int, most: int | None) -> ReplyPiece | None:
+    def nameless(self, event: Mapping[str, Any]) -> list[int]:
+        """Ids of tokens that this event tells as one text."""
+        several = event.get("content") and self._unnamed
+        return [*self._back, *(event.get("tokens") or ())] if several else []
+
+    def by(
+        self, event: Mapping[str, Any], index: int, most: int | None, names: Sequence[str] = ()
+    ) -> ReplyPiece | None:
         """What an event adds, None where that is nothing; tokens of text that is held back wait for
-        it.
+        it. `names` are those of `nameless`.
         """
-        content = event.get("content") or ""
+        content, ids, tokens = (
+            event.get("content") or "",
+            event.get("tokens") or [],
+            _spelled(event),
+        )
+        if not content and not event.get("stop"):
+            self._back, self._unnamed = [*self._back, *ids], [*self._unnamed, *tokens]
+            return None
         self.text += content
-        self.tokens += _spelled(event)
+        if content:
+            self.tokens += _named([*self._unnamed, *tokens], names, content)
+            self._before, self._back, self._unnamed = ids[-1:] or self._before, [], []
         if event.get("stop"):
             self.last, self.tokens = event, _shown(event, self.text, self.tokens)
-        if not content and (self.last is None or self._told >= len(self.tokens)):
+        if not content and self._told >= len(self.tokens):
             return None
         fresh, self._told = self.tokens[self._told :], len(self.tokens)
         return ReplyPiece(content, index, wanted_tokens(fresh, most))
+
+    @property
+    def kept_back(self) -> tuple[list[int], list[int]]:
+        """The last token that was told, and those that llama.cpp has kept back because they might
+        have begun a stop string: it forgets them where the sample then ends otherwise.
+        """
+        end = (self.last or {}).get("stop_type")
+        return self._before, [] if end == "word" else self._back[: -1 if end == "eos" else None]
+
+    def rest(
+        self, told: str, whole: str, names: Sequence[str], index: int, most: int | None
+    ) -> ReplyPiece | None:
+        """What was kept back, from the text of the last token that was told, without and with it,
+        and the names of the tokens by themselves. Characters of which tokens are not known are left
+        out, and what follows them.
+        """
+        rest = whole.removeprefix(told).partition(CUT)[0] if whole.startswith(told) else ""
+        fresh = _named(self._unnamed[: len(names)], names, rest)
+        self.text, self.tokens = self.text + rest, [*self.tokens, *fresh]
+        return ReplyPiece(rest, index, wanted_tokens(fresh, most)) if rest else None
 
     @property
     def row(self) -> dict[str, Any]:
@@ -310,6 +350,20 @@ def _spelled(row: Mapping[str, Any]) -> list[Token]:
         {name: token[name] for name in _TOKEN if name in token}
         for token in row.get("completion_probabilities") or ()
     ]
+
+
+def _named(tokens: list[Token], names: Sequence[str], text: str) -> list[Token]:
+    """Tokens that were told together as one text, by their names. Of the first llama.cpp knows the
+    last byte alone where it ends a character: it has what the others leave.
+    """
+    if not names:
+        return tokens
+    left = text
+    for name in reversed(names[1:]):
+        left = left.removesuffix(name) if left.endswith(name) else CUT
+    names = names if CUT in left else [left, *names[1:]]
+    spelled = zip(tokens, names, strict=False)
+    return [{**one, "token": name, "bytes": list(name.encode())} for one, name in spelled]
 
 
 def _shown(row: Mapping[str, Any], text: str, tokens: list[Token]) -> list[Token]:

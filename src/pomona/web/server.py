@@ -117,15 +117,25 @@ class _Protocol(_Uvicorns):
 
     _waiting: asyncio.TimerHandle | None = None
     _received = 0
+    _body = False  # whether that of a request is still coming, which may be answered already
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._look()
 
     def data_received(self, data: bytes) -> None:
+        of_a_head = not self._body
         super().data_received(data)
-        self._received += len(data)
+        self._received += len(data) if of_a_head else 0
         self._look()
+
+    def on_headers_complete(self) -> None:  # of httptools alone, as the next
+        super().on_headers_complete()
+        self._body = True
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._body, self._received = False, 0
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -154,7 +164,9 @@ class _Protocol(_Uvicorns):
     def _turn_away(self, status: str) -> None:
         self._stop()
         if not self.transport.is_closing():
-            self.transport.write(_TURNED_AWAY.format(status).encode())
+            # Where an answer was given and no head has begun, it would be taken for the next one's.
+            if not self._body and (self.cycle is None or self._received):
+                self.transport.write(_TURNED_AWAY.format(status).encode())
             self.transport.close()
 
 

@@ -296,6 +296,37 @@ def test_a_gguf_file_is_a_model_for_programs_that_wait() -> None:
     wait_for(model.close())
 
 
+@needs_smollm2
+def test_stop_strings_take_no_more_than_they_are() -> None:
+    prompt = "Repeat: 👩‍🚀😀\nAnswer: 👩‍🚀😀\nRepeat: 👩‍🚀😀\nAnswer:"
+    ask = Request(prompt=prompt, max_tokens=14, logprobs=0)
+
+    async def work(model: Any) -> None:
+        (free,) = await model.reply(ask, [(0, 0.0)])
+        assert "👩‍🚀😀" in free.text
+        # Within an emoji; of several tokens; and what only begins one is told in the end.
+        for stop in (
+            "\u200d",
+            "😀",
+            "\u200d🚀😀",
+            free.text[-3:] + "?",
+            "\n" + free.text.partition("\n")[2] + "!",
+        ):
+            text = free.text.partition(stop)[0]
+            for logprobs in (None, 0):
+                request = replace(ask, stop=(stop,), logprobs=logprobs)
+                *pieces, last = [item async for item in model.stream(request, [(0, 0.0)])]
+                (whole,) = await model.reply(request, [(0, 0.0)])
+                assert (whole.text, last.text) == (text, text)
+                assert "".join(piece.text for piece in pieces) == text
+                assert whole.finish_reason == last.finish_reason
+            named = [[one["token"] for one in reply.tokens] for reply in (whole, last, free)]
+            assert named[0] == named[1] == named[2][: len(named[0])] != []
+            assert whole.logprob is not None
+
+    use(f"gguf:{SMOLLM2}", work)
+
+
 def test_no_chat_template_touches_a_plain_prompt(
     checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:
