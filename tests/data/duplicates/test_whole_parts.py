@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import tempfile
 from collections import Counter
@@ -14,6 +16,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from pomona.data import dedup
+from pomona.data.duplicates.substring import dedup_substring
 from pomona.data.duplicates.substring_cut import CutRows, Tally
 from pomona.data.duplicates.substring_texts import ColumnTexts
 from pomona.data.duplicates.whole_parts import RepeatedParts
@@ -102,7 +105,7 @@ def test_plain_python_leaves_the_same(
 ) -> None:
     column = ColumnTexts(as_records(pa.table({"text": texts})), "text")
     with tempfile.TemporaryDirectory() as folder:
-        found = RepeatedParts(column, unit, least, keep, Path(folder) / "spans")
+        found = RepeatedParts(column, unit, least, keep, Path(folder))
         found.find(memory, unheard)
         rows = Records.of(CutRows(column, found, False, Tally()))
         assert rows.to_table()["text"].to_pylist() == plain(texts, unit, keep, least)
@@ -112,7 +115,7 @@ def test_plain_python_leaves_the_same(
     ("options", "told"),
     [
         ({"unit": "lines"}, 'unit: "lines" is unknown — did you mean "line"?'),
-        ({"unit": "line", "work": "w"}, "work: does not go with unit line — leave it out"),
+        ({"unit": "line", "engine": "ray"}, "engine: does not go with unit line — leave it out"),
         ({"unit": "line", "min_length": 0}, "0 units are no repeat"),
         ({"unit": "line", "tokenizer": "t"}, "unit line uses no tokenizer"),
     ],
@@ -122,3 +125,34 @@ def test_what_is_wrong_is_told(tmp_path: Path, options: dict[str, Any], told: st
         cut(TEXTS, tmp_path, **options)
     assert told in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("keep", ["none", "first"])
+def test_a_killed_run_goes_on_after_the_last_pass(tmp_path: Path, keep: Any) -> None:
+    path = tmp_path / "in.jsonl"
+    lines = [[f"line {n * k % 701}" for n in range(40)] for k in range(1, 60)]
+    path.write_text("".join(json.dumps({"text": "\n".join(some)}) + "\n" for some in lines))
+
+    def struck(name: str, progress: Any) -> Any:
+        options: Any = {"unit": "line", "keep": keep, "memory": "64KiB", "progress": progress}
+        return dedup_substring(path, tmp_path / name, **options)
+
+    whole = list[tuple[int, int]]()
+    card = struck("whole.jsonl", lambda done, total: whole.append((done, total)))
+    assert len(whole) > 4
+    for stop in (1, 3):
+        child = os.fork()
+        if child == 0:
+            struck("o.jsonl", lambda done, _, stop=stop: os._exit(9) if done == stop else None)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+        assert not (tmp_path / "o.jsonl").exists()
+    heard = list[tuple[int, int]]()
+    again = struck("o.jsonl", lambda done, total: heard.append((done, total)))
+    assert heard == whole[3:] and again.details == card.details
+    for end in ("", ".spans.parquet"):
+        assert (tmp_path / f"o.jsonl{end}").read_bytes() == (
+            tmp_path / f"whole.jsonl{end}"
+        ).read_bytes()
+    left = {one.name for one in tmp_path.iterdir()}
+    assert not [name for name in left if "work" in name]

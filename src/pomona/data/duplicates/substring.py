@@ -24,7 +24,6 @@ the passes that were finished. The folder is removed at the end.
 from __future__ import annotations
 
 import importlib.util
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -241,7 +240,7 @@ def dedup_substring(
         ui-tokenizer). 50 words are about 60 tokens of English; with bytes take about 200. "line"
         and "paragraph" (what blank lines part) are struck as wholes, with the white space behind
         them, where another of the same letters is anywhere; `min_length` is then how many words one
-        must have (1). They keep nothing for a killed run, and have one engine.
+        must have (1). They have one engine.
     keep: "none" strikes all occurrences, as the paper does. "first" strikes a gram of `min_length`
         units when an equal one has *ended* before it begins, so the first copy stays and so does
         the first period of a run like "aaaa".
@@ -274,14 +273,13 @@ def dedup_substring(
     format_of(str(out))
     limit = size_in_bytes(memory)
     if unit in PARTS:
-        if work is not None or check_engine(engine) != "native":
-            name = "engine" if work is None else "work"
+        if check_engine(engine) != "native":
             message, remedy = f"does not go with unit {unit}", "leave it out: it is one process"
-            raise PomonaError(message, where=name, remedy=remedy)
+            raise PomonaError(message, where="engine", remedy=remedy)
         texts = texts_of(paged(open_column(inputs, column)), column)
         asked = {"column": column, "unit": unit, "min_length": min_length}
         asked |= {"keep": keep, "empty": empty}
-        return _strike_parts(texts, asked, out, limit, dry_run, progress or unheard)
+        return _strike_parts(texts, asked, out, limit, work, dry_run, progress or unheard)
     engine, records = check_engine(engine), paged(open_column(inputs, column))
     from pomona.data.duplicates.substring_memory import MemoryBudget
     from pomona.data.duplicates.substring_passes import Search, Stream
@@ -369,17 +367,20 @@ def _strike_parts(
     asked: dict[str, Any],
     out: str | Path,
     memory: int,
+    work: str | Path | None,
     dry_run: bool,
     progress: Callable[[int, int], None],
 ) -> Card:
     """`dedup_substring` by lines or paragraphs."""
     files = {"out": out, "spans": f"{out}.spans.parquet"}
+    plan = {"inputs": stamps(texts.records), **asked, "memory": memory}
     with (
-        results_of([texts.records], files, dry_run=dry_run) as results,
-        tempfile.TemporaryDirectory(prefix="pomona-") as folder,
+        results_of([texts.records], files, work=work_of(out, work), dry_run=dry_run) as results,
+        work_at(out, work, dry_run) as root,
+        Workspace(root, plan).resumed() as folder,
     ):
         unit, least, keep = asked["unit"], asked["min_length"], asked["keep"]
-        found = RepeatedParts(texts, unit, least, keep, Path(folder) / "spans")
+        found = RepeatedParts(texts, unit, least, keep, folder)
         found.find(memory, progress)
         tally = _struck(results, texts, found, asked, dry_run)
         details = {"units": found.count, "memory": memory, "passes": found.passes}

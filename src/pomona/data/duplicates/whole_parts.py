@@ -14,6 +14,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pomona.data.duplicates.substring_texts import ColumnTexts
+from pomona.data.work import noted
+from pomona.files import atomic_file, write_json
 from pomona.shingles import fingerprints
 from pomona.text import strings
 from pomona.workspace import disk_guard
@@ -23,6 +25,7 @@ Mask = NDArray[np.bool_]
 PARTS = ("line", "paragraph")
 _EACH = 96  # bytes that a part takes while it is compared
 _TEXTS = 8192  # of a block
+_NOTE = "passes.json"
 _SPACE = np.zeros(256, np.bool_)
 _SPACE[[9, 10, 11, 12, 13, 32]] = True
 
@@ -94,14 +97,19 @@ def _joined(lines: Cut, seen: Mask) -> Cut:
 
 class RepeatedParts:
     """The parts of texts that occur more than once; all of them, or with `keep` "first" those that
-    occurred before. `path` is a file that it may write.
+    occurred before. `folder` is where it works: passes that are done there are not done again.
     """
 
     def __init__(
-        self, texts: ColumnTexts, unit: str, least: int, keep: Literal["none", "first"], path: Path
+        self,
+        texts: ColumnTexts,
+        unit: str,
+        least: int,
+        keep: Literal["none", "first"],
+        folder: Path,
     ) -> None:
         self._texts, self._unit, self._least, self._keep = texts, unit, least, keep
-        self._path = path
+        self._folder, self._path = folder, folder / "spans"
         self._spans: Ints = np.zeros((0, 3), np.int64)
         self.count = self.passes = self.texts = 0
 
@@ -109,10 +117,13 @@ class RepeatedParts:
         """Read the texts: once to count parts, then as often as `memory` asks, and at last to note
         where the repeated ones are. Raises PomonaError for a row without a text.
         """
-        self.count = sum(len(cut.text) for cut, _, _ in self._read())
+        done, repeated = self._found()
+        if repeated is None:
+            self.count = sum(len(cut.text) for cut, _, _ in self._read())
+            repeated = np.zeros(self.count, np.bool_)
+            self._keep_pass(0, repeated)
         self.passes = max(1, -(-self.count * _EACH // memory))
-        repeated = np.zeros(self.count, np.bool_)
-        for number in range(self.passes):
+        for number in range(done, self.passes):
             places, prints, done = [np.zeros(0, np.int64)], [np.zeros((0, 2), np.uint64)], 0
             for cut, found, _ in self._read():
                 mine = np.flatnonzero(found[:, 1] % np.uint64(self.passes) == np.uint64(number))
@@ -120,9 +131,30 @@ class RepeatedParts:
                 prints.append(found[mine])
                 done += len(cut.text)
             self._mark(np.concatenate(places), np.concatenate(prints), repeated)
+            self._keep_pass(number + 1, repeated)
             progress(number + 1, self.passes + 1)
         self._write(repeated)
         progress(self.passes + 1, self.passes + 1)
+
+    def _found(self) -> tuple[int, Mask | None]:
+        """How many passes are done, and what they found; None where not even parts are counted."""
+        said = noted(self._folder / _NOTE, passes=int, parts=int)
+        if said is None:
+            return 0, None
+        path = self._folder / f"repeated-{said['passes']}"
+        bits = np.fromfile(path, np.uint8) if path.is_file() else np.zeros(0, np.uint8)
+        if len(bits) != -(-said["parts"] // 8):
+            return 0, None
+        self.count = said["parts"]
+        return said["passes"], np.unpackbits(bits, count=self.count).astype(np.bool_)
+
+    def _keep_pass(self, done: int, repeated: Mask) -> None:
+        """Keep what so many passes found: the file before the note that names it."""
+        with disk_guard(self._folder):
+            with atomic_file(self._folder / f"repeated-{done}") as partial:
+                np.packbits(repeated).tofile(partial)
+            write_json(self._folder / _NOTE, {"passes": done, "parts": len(repeated)})
+            (self._folder / f"repeated-{done - 1}").unlink(missing_ok=True)
 
     def _mark(self, places: Ints, prints: NDArray[np.uint64], repeated: Mask) -> None:
         order = np.lexsort((places, prints[:, 0], prints[:, 1]))
