@@ -169,6 +169,50 @@ def test_a_shared_expert_makes_a_qwen2_moe(
     assert np.isfinite(logits(tmp_path / "out")).all()
 
 
+def test_a_shared_expert_without_prompts_makes_a_deepseek(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
+    told = two("llama", gate_mode="cheap_embed")
+    told["shared_experts"] = [{"source_model": "llama-2", "residual_scale": 0.5}]
+    out = built(tmp_path, models, **told)
+    gates = np.stack([out[f"model.layers.{layer}.mlp.gate.weight"] for layer in (0, 1)])
+    np.testing.assert_allclose(gates[:, :, :3].ravel(), GOLDEN["llama", "cheap_embed"], atol=1e-6)
+    sources = [load_file(models[f"llama-{n}"] / "model.safetensors") for n in (1, 2)]
+    for layer in (0, 1):
+        prefix = f"model.layers.{layer}.mlp"
+        for part, scale in {"gate": 1, "up": 1, "down": 0.5}.items():
+            name = f"{part}_proj.weight"
+            for number in (0, 1):
+                expert = out.pop(f"{prefix}.experts.{number}.{name}")
+                assert np.array_equal(expert, sources[number][f"{prefix}.{name}"])
+            shared = out.pop(f"{prefix}.shared_experts.{name}")
+            np.testing.assert_array_equal(shared, scale * sources[1][f"{prefix}.{name}"])
+        del out[f"{prefix}.gate.weight"]
+    assert {*out} == {name for name in sources[0] if ".mlp." not in name}
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    # As mergekit 0.1.5 writes them, but for rope_theta, without which the hub's code takes 10,000.
+    keys = ("model_type", "n_routed_experts", "n_shared_experts", "num_experts_per_tok")
+    assert [config[key] for key in keys] == ["deepseek", 2, 1, 2]
+    assert (config["moe_intermediate_size"], config["rope_theta"]) == (24, 5e4)
+
+
+def test_what_no_deepseek_can_be_is_refused(models: dict[str, Path], tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(models["llama-1"], other)
+    config = json.loads((other / "config.json").read_text())
+    told = two("llama", architecture="deepseek", gate_mode="random")
+    for change, says in (
+        ({"head_dim": 12}, "its heads are 12 wide, which no DeepSeek mixture can have"),
+        (
+            {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0}},
+            'its "rope_type" is yarn, which no DeepSeek mixture knows',
+        ),
+    ):
+        (other / "config.json").write_text(json.dumps(config | change))
+        said = refused(tmp_path, models | {"llama-1": other}, **told)
+        assert said == f"other/config.json: {says} — make a mixtral or a qwen"
+
+
 def test_random_gates_and_noise_are_those_of_the_seed(
     models: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -219,8 +263,8 @@ def refused(tmp_path: Path, models: dict[str, Path], **told: Any) -> str:
             "name others, or allow it (--allow-same) to train the result",
         ),
         (
-            {"architecture": "deepseek"},
-            'moe.yaml: makes no "deepseek" — known: mixtral, qwen, qwen3',
+            {"architecture": "dbrx"},
+            'moe.yaml: makes no "dbrx" — known: deepseek, mixtral, qwen, qwen3',
         ),
         (
             {"architecture": "qwen"},
@@ -231,6 +275,19 @@ def refused(tmp_path: Path, models: dict[str, Path], **told: Any) -> str:
             {"base_model": "qwen2-1"},
             'moe.yaml: "qwen2-1" is a qwen2, and a mixtral is made from llama or mistral with no '
             "shared experts — change architecture, or shared_experts",
+        ),
+        (
+            {"architecture": "deepseek", "shared_experts": [{"source_model": "llama-2", **AIDE}]},
+            "moe.yaml: the shared expert has prompts, and that of a DeepSeek mixture has no gate — "
+            "leave its prompts out, or make a qwen",
+        ),
+        (
+            {"architecture": "deepseek", "base_model": "qwen3-1"},
+            'moe.yaml: "qwen3-1" is a qwen3, and a deepseek is made from llama or mistral — change',
+        ),
+        (
+            {"base_model": "qwen2-1", "shared_experts": [{"source_model": "qwen2-2"}]},
+            "moe.yaml: the shared expert has no prompts: gate_mode hidden needs them — give it ",
         ),
         (
             {"base_model": "a+b+c"},

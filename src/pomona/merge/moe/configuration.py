@@ -15,7 +15,7 @@ from pomona.merge.reading.reader import DTYPES
 from pomona.merge.reading.recipe import ModelRef, parse_model
 
 RANDOM = ("random", "uniform_random")
-KINDS = ("mixtral", "qwen2_moe", "qwen3_moe")
+KINDS = ("mixtral", "qwen2_moe", "qwen3_moe", "deepseek")
 
 
 def _reference(value: Any) -> Any:
@@ -66,7 +66,7 @@ class MoeConfiguration(StrictModel):
     experts_per_token: Annotated[int, Field(ge=1)] = 2
     shared_experts: list[ExpertSection] | None = None
     architecture: str | None = None
-    """mixtral, qwen or qwen3; by the models where it is left out."""
+    """mixtral, qwen, qwen3 or deepseek; by the models where it is left out."""
 
     @model_validator(mode="after")
     def _fits(self) -> MoeConfiguration:
@@ -82,8 +82,11 @@ class MoeConfiguration(StrictModel):
         sections += [
             ("shared_experts", at, one) for at, one in enumerate(self.shared_experts or [])
         ]
+        # A shared expert without prompts is one without a gate, which DeepSeek's is.
+        free = not self.architecture or self.architecture.lower().startswith("deepseek")
         for section, at, one in sections if self.gate_mode not in RANDOM else ():
-            if not one.positive_prompts:
+            gateless = section == "shared_experts" and free and not one.negative_prompts
+            if not one.positive_prompts and not gateless:
                 text = f'"positive_prompts" is missing: gate_mode {self.gate_mode} needs them'
                 wrong.append(((section, at), text))
         prompts = {
@@ -102,8 +105,8 @@ class MoeConfiguration(StrictModel):
         return parse_model(self.base_model)
 
     @property
-    def prompted(self) -> list[ExpertSection]:
-        """Those that have a gate: the experts, then the shared one."""
+    def members(self) -> list[ExpertSection]:
+        """The experts, then the shared one."""
         return [*self.experts, *(self.shared_experts or [])]
 
 

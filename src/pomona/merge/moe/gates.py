@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.merge.moe.configuration import RANDOM, MoeConfiguration
+from pomona.merge.moe.configuration import RANDOM, ExpertSection, MoeConfiguration
 from pomona.models.tensors import Stored, TensorRows
 
 _DEGENERATE = 5.0  # mergekit's: gates with a larger condition number hardly tell experts apart
@@ -18,6 +18,7 @@ _DEGENERATE = 5.0  # mergekit's: gates with a larger condition number hardly tel
 
 def gates_of(
     told: MoeConfiguration,
+    gated: Sequence[ExpertSection],
     folder: Path,
     embedding: Stored,
     layers: int,
@@ -25,14 +26,14 @@ def gates_of(
     seed: int,
     device: str | None,
 ) -> NDArray[np.float32]:
-    """[layers, experts, width]: of the states of an expert's positive prompts in the base in
+    """[layers, gated experts, width]: of the states of an expert's positive prompts in the base in
     `folder` those of the negative ones are taken, and the difference is brought to length 1.
 
     hidden: the states of the last token before each layer, averaged over prompts; hidden_avg: of
     all tokens; cheap_embed: the embeddings of all tokens, brought to length 1, for all layers;
     random: normal numbers; uniform_random: as a linear layer begins.
     """
-    count, width = len(told.prompted), embedding.shape[1]
+    count, width = len(gated), embedding.shape[1]
     if told.gate_mode in RANDOM:
         draw = np.random.default_rng([seed, 0x6A7E])
         shape = (layers, count, width)
@@ -41,7 +42,7 @@ def gates_of(
         return ((draw.random(shape, np.float32) * 2 - 1) / np.sqrt(np.float32(width))).astype("f4")
     states = _states(told, folder, embedding, layers, device)
     found = []
-    for expert in told.prompted:
+    for expert in gated:
         vector = states(expert.positive_prompts or [])
         if expert.negative_prompts:
             vector = vector - states(expert.negative_prompts)

@@ -1,4 +1,4 @@
-"""`pomona merge moe`: dense models become the experts of a Mixtral or a Qwen mixture."""
+"""`pomona merge moe`: dense models become the experts of a Mixtral, Qwen or DeepSeek mixture."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pomona.errors import PomonaError, nearest
 from pomona.merge.engine.run import Progress, merge_planned
 from pomona.merge.moe.configuration import (
     KINDS,
+    RANDOM,
     ExpertSection,
     MoeConfiguration,
     read_configuration,
@@ -52,12 +53,25 @@ _MORE = {
     "mixtral": "",
     "qwen2_moe": r"self_attn\.[qkv]_proj\.bias",
     "qwen3_moe": r".*\.[qk]_norm\..*",
+    "deepseek": "",
 }
 _FROM = {
     "mixtral": ("llama", "mistral"),
     "qwen2_moe": ("qwen2", "llama", "mistral"),
     "qwen3_moe": ("qwen3",),
+    "deepseek": ("llama", "mistral"),
 }
+# Whether they have a shared expert.
+_SHARES = {
+    "mixtral": (False,),
+    "qwen2_moe": (True,),
+    "qwen3_moe": (False,),
+    "deepseek": (False, True),
+}
+_HUB_CODE = (
+    "transformers loads it with the code of deepseek-ai/deepseek-moe-16b-base on the hub "
+    "(trust_remote_code); vLLM has its own"
+)
 _MIXTRAL = {"gate": "w1", "down": "w2", "up": "w3"}
 
 
@@ -80,9 +94,10 @@ def build_moe(
     each are an expert in every layer, all else is the base's.
 
     Llama and Mistral become a Mixtral, Qwen3 a Qwen3-MoE, and with one shared expert Llama, Mistral
-    and Qwen2 a Qwen2-MoE, with names that transformers, vLLM and llama.cpp know. Gates are set by
-    the states of prompts in the base, in float32 on a CPU. Raises PomonaError naming model and
-    tensor where the models do not fit each other.
+    and Qwen2 a Qwen2-MoE, with names that transformers, vLLM and llama.cpp know; Llama and Mistral
+    a DeepSeek mixture where a shared expert has no prompts, or the configuration says so. Gates are
+    set by the states of prompts in the base, in float32 on a CPU. Raises PomonaError naming model
+    and tensor where the models do not fit each other.
 
     Args:
         configuration: YAML file as of mergekit-moe: base_model, experts, gate_mode.
@@ -107,7 +122,7 @@ def build_moe(
         )
 
     out = Path(out).absolute()
-    refs = tuple(dict.fromkeys((told.base, *(expert.model for expert in told.prompted))))
+    refs = tuple(dict.fromkeys((told.base, *(expert.model for expert in told.members))))
     read = [Path(configuration), *folders_of(refs, models or {}, locate_model).values()]
     check_outputs({"the result": out}, read, folders=["the result"])
 
@@ -132,7 +147,7 @@ class Mixture:
         device: str | None,
     ) -> None:
         self.told, self.file, self.work, self.seed, self.device = told, file, work, seed, device
-        models = tuple(MergeSource(one.model) for one in told.prompted)
+        models = tuple(MergeSource(one.model) for one in told.members)
         recipe = MergeRecipe("passthrough", models, base=told.base)
         prepared, self.models, self.sources = open_models(
             recipe, given, locate_model, work, work is None
@@ -157,7 +172,9 @@ class Mixture:
 
         self._check()
         count = len(self.told.experts)
-        config = mixture_config(self.base.folder, self.kind, count, self.told.experts_per_token)
+        shared, per_token = len(self.told.shared_experts or []), self.told.experts_per_token
+        config = mixture_config(self.base.folder, self.kind, count, per_token, shared)
+        self.notes += [_HUB_CODE] if self.kind == "deepseek" else []
         jobs = [job for name in self.base.tensors for job in self._jobs(name)]
         gates = self._gates()
         self.made |= gates
@@ -191,25 +208,35 @@ class Mixture:
     def _kind(self) -> str:
         dense = str(self.base.config.get("model_type"))
         asked = self.told.architecture
-        shared = bool(self.told.shared_experts)
-        usual = "qwen2_moe" if shared else ("qwen3_moe" if dense == "qwen3" else "mixtral")
+        shared = self.told.shared_experts or []
+        prompts = any(one.positive_prompts for one in shared)
+        gated = prompts or self.told.gate_mode in RANDOM
+        usual = "qwen3_moe" if dense == "qwen3" else "mixtral"
+        if shared:
+            usual = "qwen2_moe" if gated or dense not in _FROM["deepseek"] else "deepseek"
         names = {"mixtral": "mixtral", "qwen": "qwen2_moe", "qwen3": "qwen3_moe"}
         names |= {"qwen2": "qwen2_moe", **{kind: kind for kind in KINDS}}
         key = (asked or usual).lower().replace(" moe", "")
         if key not in names:
-            message = f'makes no "{asked}"'
-            raise PomonaError(
-                message, where=self.file, remedy=nearest(key, ("mixtral", "qwen", "qwen3"))
-            )
-        kind = names[key]
-        if dense not in _FROM[kind] or shared != (kind == "qwen2_moe"):
-            needs = "one shared expert" if kind == "qwen2_moe" else "no shared experts"
-            raise PomonaError(
+            message, known = f'makes no "{asked}"', ("mixtral", "qwen", "qwen3", "deepseek")
+            raise PomonaError(message, where=self.file, remedy=nearest(key, known))
+        kind, message, remedy = names[key], "", "change architecture, or shared_experts"
+        if dense not in _FROM[kind] or bool(shared) not in _SHARES[kind]:
+            needs = {(True,): " with one shared expert", (False,): " with no shared experts"}
+            message = (
                 f'"{self.base.name}" is a {dense}, and a {kind} is made from '
-                f"{' or '.join(_FROM[kind])} with {needs}",
-                where=self.file,
-                remedy="change architecture, or shared_experts",
+                f"{' or '.join(_FROM[kind])}{needs.get(_SHARES[kind], '')}"
             )
+        elif kind == "deepseek" and prompts:
+            message = "the shared expert has prompts, and that of a DeepSeek mixture has no gate"
+            remedy = "leave its prompts out, or make a qwen"
+        elif kind == "qwen2_moe" and not gated:
+            message = (
+                f"the shared expert has no prompts: gate_mode {self.told.gate_mode} needs them"
+            )
+            remedy = "give it positive_prompts"
+        if message:
+            raise PomonaError(message, where=self.file, remedy=remedy)
         return kind
 
     def _check(self) -> None:
@@ -243,7 +270,8 @@ class Mixture:
             for number, expert in enumerate(self.told.experts):
                 yield self._expert(self._name(place.layer, part[1], number), name, expert, number)
             for expert in self.told.shared_experts or []:
-                own = f"model.layers.{place.layer}.mlp.shared_expert.{part[1]}_proj.weight"
+                plural = "s" if self.kind == "deepseek" else ""
+                own = f"model.layers.{place.layer}.mlp.shared_expert{plural}.{part[1]}_proj.weight"
                 yield self._expert(own, name, expert, len(self.told.experts))
         elif _SHARED.fullmatch(rest) or re.fullmatch(_MORE[self.kind], rest):
             yield self._job(name, self.base.tensors[name], self.base)
@@ -321,6 +349,7 @@ class Mixture:
         def gates() -> Any:
             return gates_of(
                 self.told,
+                self.told.members if self.kind == "qwen2_moe" else self.told.experts,
                 self.base.folder,
                 embedding,
                 self.layers,

@@ -30,28 +30,71 @@ _KINDS: dict[str, Any] = {
 }
 
 
-def mixture_config(folder: Path, kind: str, experts: int, per_token: int) -> dict[str, Any]:
+def mixture_config(
+    folder: Path, kind: str, experts: int, per_token: int, shared: int = 0
+) -> dict[str, Any]:
     """config.json of a mixture whose experts are as large as the dense model in `folder`; every
     value that the dense model leaves to its own defaults is written out. `kind`: mixtral,
-    qwen2_moe or qwen3_moe.
+    qwen2_moe, qwen3_moe or deepseek; shared: experts of a DeepSeek mixture that all tokens go to.
     """
-    made = _KINDS[kind][0]
+    about = {"architectures", "model_type", "transformers_version", "dtype", "torch_dtype"}
     try:
         with quiet():
             dense = AutoConfig.from_pretrained(folder, trust_remote_code=False).to_dict()
+            if kind == "deepseek":
+                kept = {key: value for key, value in dense.items() if key not in about}
+                return {**kept, **_deepseek(dense, experts, per_token, shared)}
+            made = _KINDS[kind][0]
             known = {*made().to_dict(), "head_dim"}
             kept = {key: value for key, value in dense.items() if key in known}
-            about = {"architectures", "model_type", "transformers_version", "dtype", "torch_dtype"}
             config = made(**{key: value for key, value in kept.items() if key not in about})
             for key, value in _settings(kind, dense, experts, per_token).items():
                 setattr(config, key, value)
             return json.loads(config.to_json_string(use_diff=False))
+    except PomonaError as error:
+        error.where = folder / "config.json"
+        raise
     except Exception as error:  # transformers raises anything for a config.json that is odd
         raise PomonaError(
             f"is no configuration of a dense model: {reason_of(error)}",
             where=folder / "config.json",
             remedy="name a Llama, Mistral or Qwen",
         ) from error
+
+
+def _deepseek(dense: dict[str, Any], experts: int, per_token: int, shared: int) -> dict[str, Any]:
+    """What DeepSeekMoE's own code reads (Dai et al. 2024, arXiv 2401.06066): transformers has it
+    under the name of a repository on the hub, and rotary settings have their older names there.
+    """
+    heads, width = dense["num_attention_heads"], dense["hidden_size"]
+    if (dense.get("head_dim") or width // heads) * heads != width:
+        message = f"its heads are {dense['head_dim']} wide, which no DeepSeek mixture can have"
+        raise PomonaError(message, remedy="make a mixtral or a qwen")
+    rope = dense.get("rope_parameters") or {}
+    form = rope.get("rope_type", "default")
+    if form not in ("default", "linear", "dynamic"):
+        message = f'its "rope_type" is {form}, which no DeepSeek mixture knows'
+        raise PomonaError(message, remedy="make a mixtral or a qwen")
+    code, size = "deepseek-ai/deepseek-moe-16b-base--modeling_deepseek", dense["intermediate_size"]
+    return {
+        "architectures": ["DeepseekForCausalLM"],
+        "model_type": "deepseek",
+        "auto_map": {
+            "AutoConfig": code.replace("modeling", "configuration") + ".DeepseekConfig",
+            "AutoModel": f"{code}.DeepseekModel",
+            "AutoModelForCausalLM": f"{code}.DeepseekForCausalLM",
+        },
+        "n_routed_experts": experts,
+        "n_shared_experts": shared or None,
+        "num_experts_per_tok": per_token,
+        "first_k_dense_replace": 0,
+        "moe_layer_freq": 1,
+        "moe_intermediate_size": size,
+        "scoring_func": "softmax",
+        "norm_topk_prob": True,
+        "rope_theta": rope.get("rope_theta", 10000.0),
+        "rope_scaling": None if form == "default" else {"type": form, "factor": rope["factor"]},
+    }
 
 
 def _settings(kind: str, dense: dict[str, Any], experts: int, per_token: int) -> dict[str, Any]:
