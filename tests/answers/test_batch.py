@@ -365,6 +365,14 @@ def test_an_answer_drawn_with_a_penalty_is_not_taken_for_one_without(
     with pytest.raises(PomonaError, match=r"top_k is -2 — use a whole number from 0") as caught:
         answer_all(TABLE, out, **asked, sampling=Sampling(top_k=-2))
     assert caught.value.exit_code == 2 and out.read_bytes() == before
+    with pytest.raises(PomonaError, match="max_tokens is 0 — ask for at least one token"):
+        answer_all(TABLE, out, **asked, max_tokens=0)
+    unknown = Sampling(logit_bias={6144: 1.0})
+    with pytest.raises(
+        PomonaError, match=r"logit_bias: there is no token 6144; the model"
+    ) as caught:
+        answer_all(TABLE, out, model="ui-xs", strategy="greedy", sampling=unknown)
+    assert caught.value.exit_code == 2 and out.read_bytes() == before
 
 
 def test_what_is_compared_is_what_the_vote_extracts(tmp_path: Path, fake: Any) -> None:

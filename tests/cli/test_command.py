@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pomona.cli import main
 from pomona.cli.command import Command, Made, Options
 from pomona.cli.output import Out
 from pomona.errors import PomonaError
@@ -124,6 +125,13 @@ def test_options_and_texts_are_those_of_the_functions(command: Command) -> None:
     }
     assert {"inputs", "width", "format"} <= set(texts)
     assert not {"thing", "settings", "loud", "lamp"} & set(texts)
+
+
+def test_whole_numbers_are_not_rounded(capsys: pytest.CaptureFixture[str]) -> None:
+    for text in ("1.5", "1e3", "", "x", "nan.0"):
+        rows = ["sample", "rows.jsonl", "--out", "o", "--model", "ui-xs"]
+        assert main([*rows, "--top-k", text]) == 2
+        assert f'Invalid value for --top-k: "{text}" is no whole number' in capsys.readouterr().err
 
 
 def test_a_package_that_is_missing_is_said_in_a_line(

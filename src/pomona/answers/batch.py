@@ -16,13 +16,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pomona.answers.budget import Account, Budget, BudgetSpent
-from pomona.answers.lockstep import InStep, Lockstep, together
+from pomona.answers.lockstep import InStep, Lockstep, Opener, together
 from pomona.answers.pool import Answer, Answerer, PoolStats
-from pomona.answers.rows import FAILED, RowPrompt, cells, columns_of, compared, filled, refused
+from pomona.answers.rows import (
+    FAILED,
+    RowPrompt,
+    cells,
+    check_tokens,
+    columns_of,
+    compared,
+    filled,
+    refused,
+)
 from pomona.answers.store import CachedModel, open_store
 from pomona.errors import PomonaError, ResourceError
 from pomona.files import recover
-from pomona.models import Model, ModelError, Request, Sampling, Spent, Unreachable, load, wait_for
+from pomona.models import Model, ModelError, Request, Sampling, Spent, Unreachable, wait_for
 from pomona.records import (
     Card,
     Records,
@@ -219,7 +228,6 @@ def _with(batch: Batch, results: Sequence[Answer | str], rows: pa.RecordBatch) -
 
 
 ModelOrUri = str | Model
-_ROWS = 64
 
 
 class AskingOptions(TypedDict, total=False):
@@ -347,7 +355,7 @@ def answer_rows(
         async with AsyncExitStack() as stack:
             steps = Lockstep(Account(budget))
             options = {"concurrency": concurrency, **(settings or {})}
-            opened = _Opener(options, None if dry_run else kept, steps, stack)
+            opened = Opener(options, None if dry_run else kept, steps, stack)
             batch = Batch(
                 row_prompt,
                 answerer,
@@ -362,6 +370,7 @@ def answer_rows(
                 extract,
                 progress,
             )
+            await check_tokens(row_prompt.sampling, batch.models)
             if dry_run:
                 for number, row in _numbered(records):
                     request = row_prompt.request(row, f"{where}, row {number}")
@@ -421,40 +430,6 @@ def _count(records: Records, prompt: RowPrompt, where: str, reference: str | Non
 def _numbered(records: Records) -> Iterator[tuple[int, dict[str, Any]]]:
     rows = (row for rows in records.batches(_ROWS) for row in rows.to_pylist())
     return enumerate(rows, 1)
-
-
-@dataclass
-class _Opener:
-    """Opens each model once, behind the store of its answers. What it opened is closed with the
-    stack, what was given is not.
-
-    Without a store nothing is kept. Models that compute here answer in rounds of `steps`.
-    """
-
-    options: Mapping[str, Any]
-    store: Path | None
-    steps: Lockstep
-    stack: AsyncExitStack
-    opened: dict[str, Model] = field(default_factory=dict)
-
-    def __call__(self, model: ModelOrUri) -> Model:
-        """A model, opened where it is a URI."""
-        if not isinstance(model, str):
-            kept = self._kept(model)
-            if isinstance(kept, CachedModel) and kept is not model:
-                self.stack.callback(kept.close_file)
-            return kept
-        if model not in self.opened:
-            self.opened[model] = self._kept(load(model, **self.options))
-            self.stack.push_async_callback(self.opened[model].close)
-        return self.opened[model]
-
-    def _kept(self, model: Model) -> Model:
-        if self.store is None or isinstance(model, CachedModel):
-            return model
-        if model.local:
-            return InStep(model, self.store, self.steps)
-        return CachedModel(model, self.store)
 
 
 def _card(batch: Batch, records: Records, store: Path, *, dry_run: bool) -> Card:

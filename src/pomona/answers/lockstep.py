@@ -6,14 +6,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pomona.answers.budget import Account
 from pomona.answers.store import CachedModel
-from pomona.models import Ask, Draw, Model, Reply, Request
+from pomona.models import Ask, Draw, Model, Reply, Request, load
 
 Result = TypeVar("Result")
 Work = Callable[[], Awaitable[Result]]
@@ -161,6 +162,40 @@ class Lockstep:
                     call.replies.set_result(replies)
         self._round = None
         self._look_soon()
+
+
+@dataclass
+class Opener:
+    """Opens each model once, behind the store of its answers. What it opened is closed with the
+    stack, what was given is not.
+
+    Without a store nothing is kept. Models that compute here answer in rounds of `steps`.
+    """
+
+    options: Mapping[str, Any]
+    store: Path | None
+    steps: Lockstep
+    stack: AsyncExitStack
+    opened: dict[str, Model] = field(default_factory=dict)
+
+    def __call__(self, model: str | Model) -> Model:
+        """A model, opened where it is a URI."""
+        if not isinstance(model, str):
+            kept = self._kept(model)
+            if isinstance(kept, CachedModel) and kept is not model:
+                self.stack.callback(kept.close_file)
+            return kept
+        if model not in self.opened:
+            self.opened[model] = self._kept(load(model, **self.options))
+            self.stack.push_async_callback(self.opened[model].close)
+        return self.opened[model]
+
+    def _kept(self, model: Model) -> Model:
+        if self.store is None or isinstance(model, CachedModel):
+            return model
+        if model.local:
+            return InStep(model, self.store, self.steps)
+        return CachedModel(model, self.store)
 
 
 async def together(work: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,14 @@ import pyarrow as pa
 from pomona.answers.pool import Answer
 from pomona.documents import parse_json
 from pomona.errors import PomonaError
-from pomona.models import Request, Sampling, check_sampling, sampling_of
+from pomona.models import (
+    Model,
+    ModelError,
+    Request,
+    Sampling,
+    check_sampling,
+    sampling_of,
+)
 from pomona.records import messages_of
 from pomona.tasks import Metric, extractor, fields_of, metric as metric_of
 
@@ -55,6 +62,9 @@ class RowPrompt:
     sampling: Sampling = field(default_factory=Sampling)
 
     def __post_init__(self) -> None:
+        if self.max_tokens < 1:
+            remedy = "ask for at least one token"
+            raise PomonaError(f"max_tokens is {self.max_tokens}", remedy=remedy)
         check_sampling(self.sampling)
         if (self.prompt is None) == (self.messages is None):
             message = "a prompt template and a column of messages exclude each other"
@@ -99,6 +109,15 @@ class RowPrompt:
             messages = [{"role": "user", "content": text}]
         head = [] if self.system is None else [{"role": "system", "content": self.system}]
         return Request(messages=(*head, *messages), **common)
+
+
+async def check_tokens(sampling: Sampling, models: Sequence[Model]) -> None:
+    """Raise PomonaError for a biased token that one of the models has not, where that is known."""
+    for model in models if sampling.logit_bias else ():
+        try:
+            await model.spell(list(sampling.logit_bias))
+        except ModelError as error:
+            raise PomonaError(error.message, where="logit_bias", remedy=error.remedy) from error
 
 
 def filled(row: Mapping[str, Any], column: str, where: str) -> None:

@@ -10,7 +10,7 @@ import os
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
@@ -425,10 +425,29 @@ def _option(
     told: dict[str, Any] = {"help": text} if text else {}
     told |= {"show_default": False} if hides or kind is Flag else {}
     told |= {"group": title} if title else {}
+    told |= {"converter": _whole} if _plain_type(kind) is int else {}
     place = inspect.Parameter.POSITIONAL_ONLY if argument else inspect.Parameter.KEYWORD_ONLY
     return inspect.Parameter(
         name, place, default=default, annotation=Annotated[kind, Parameter(**told)]
     )
+
+
+def _plain_type(kind: Any) -> Any:
+    """A type without what is said of it, and without None."""
+    kind = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    kinds = [one for one in get_args(kind) if one is not types.NoneType]
+    return kinds[0] if get_origin(kind) in (types.UnionType, Union) and len(kinds) == 1 else kind
+
+
+def _whole(kind: Any, tokens: Sequence[Any]) -> int:
+    """A whole number. cyclopts by itself would round 1.5."""
+    text: str = tokens[0].value
+    with suppress(ValueError, OverflowError):
+        based = text.lstrip("+-")[:2].lower() in ("0x", "0o", "0b")
+        number = float(text) if "." in text else int(text, 0 if based else 10)
+        if number == int(number):
+            return int(number)
+    raise ValueError(f'"{text}" is no whole number')
 
 
 def _annotation(function: Callable[..., Any], parameter: inspect.Parameter) -> Any:
