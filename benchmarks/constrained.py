@@ -1,6 +1,7 @@
 """Answers held to random JSON Schemas: how many are valid, and what a token costs beside a free one.
 
 python benchmarks/constrained.py --model ui-s --schemas 500
+python benchmarks/constrained.py --from schemas.jsonl  # of benchmarks/random_schemas.py
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import random
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from _machine import machine
-from jsonschema import Draft202012Validator
+from jsonschema import Draft7Validator, Draft202012Validator
 
-from pomona.models import ModelError, Request, load
+from pomona.models import ModelError, Reply, Request, load
 from pomona.models.torch.held import HeldRow
 
 NAMES = ("name", "age", "Größe", "a b", "x-y", "id", "list", "$k", "日")
@@ -75,12 +77,19 @@ def random_schema(draw: random.Random, depth: int, *, top: bool = False) -> dict
     return schema
 
 
-def verdict(text: str, schema: dict[str, Any]) -> str:
-    """Whether an answer that ended by itself fulfils its schema."""
+def verdict(reply: Reply, schema: Any) -> str:
+    """Whether an answer fulfils its schema, of draft 7 and of draft 2020-12 where that can read it,
+    and whether the limit ended it.
+    """
+    ended = "" if reply.finish_reason == "stop" else ", ended by the limit"
     try:
-        return "valid" if Draft202012Validator(schema).is_valid(json.loads(text)) else "invalid"
+        value = json.loads(reply.text)
     except ValueError:
-        return "no JSON"
+        return "cut" if ended else "no JSON"
+    found = Draft7Validator(schema).is_valid(value)
+    if '"items": [' not in json.dumps(schema):
+        found = found and Draft202012Validator(schema).is_valid(value)
+    return ("valid" if found else "invalid") + ended
 
 
 def timed() -> list[float]:
@@ -113,17 +122,16 @@ async def measured(uri: str, schemas: list[Any], tokens: int, temperature: float
             (reply,) = await model.reply(request, [(0, temperature)])
         except ModelError as error:
             found["refused"] += 1
-            bad.append((at, str(error)))
+            bad.append((at, "refused", str(error)[:200]))
             continue
         cost["held"][0] += time.process_time() - started
         cost["held"][1] += reply.spent.completion_tokens
-        cut = reply.finish_reason == "length"
         if at % 50 == 49:
             print(at + 1, dict(found), file=sys.stderr, flush=True)
-        said = "cut" if cut else verdict(reply.text, schema)
+        said = verdict(reply, schema)
         found[said] += 1
-        if said not in {"valid", "cut"}:
-            bad.append((at, reply.text))
+        if not said.startswith("valid"):
+            bad.append((at, said, reply.text[:200]))
     for at in range(20):
         request = Request(bare.messages, max_tokens=tokens, seed=at)
         started = time.process_time()
@@ -137,7 +145,7 @@ async def measured(uri: str, schemas: list[Any], tokens: int, temperature: float
         "cpu_ms_a_token": each,
         "tokens": {name: int(count) for name, (_, count) in cost.items()},
         "grammar_us_a_token": round(1e6 * masks[0] / max(masks[1], 1), 1),
-        "bad": bad[:20],
+        "bad": bad,
     }
 
 
@@ -147,8 +155,11 @@ def main() -> None:
     options.add_argument("--schemas", type=int, default=500)
     options.add_argument("--tokens", type=int, default=300)
     options.add_argument("--temperature", type=float, default=1.0)
+    options.add_argument("--from", dest="file", type=Path, help="JSON Lines of schemas")
     given = options.parse_args()
     schemas = [random_schema(random.Random(at), 3, top=True) for at in range(given.schemas)]
+    if given.file:
+        schemas = [*map(json.loads, given.file.read_text().splitlines())][: given.schemas]
     work = measured(given.model, schemas, given.tokens, given.temperature)
     print(json.dumps({"machine": machine(), **asyncio.run(work)}, indent=1, ensure_ascii=False))
 

@@ -19,6 +19,7 @@ from pomona.models.torch.codec import Codec
 
 _GRAMMARS = 64  # compiled ones that are kept for a model
 _FARTHEST = 1024  # tokens of an ending that is looked for
+_NEAR = 512  # tokens left, at least, from which on one is looked for
 _AGAIN = 16  # steps after which an ending is looked for again where none was found
 _BRACKETS, _QUOTES, _DIGITS = b"}]", b'"', b"0123456789"
 _INSIDE = b"ghijklmopqsuvwxyz"  # what begins no value, so that it stands in a text
@@ -215,8 +216,8 @@ class HeldRow:
     """One row of at most `most` tokens that follows a grammar; `failed` says why it could not go
     on, and is else empty.
 
-    It knows an ending at each token. A token after which none would fit any more is not taken: the
-    ending known before is begun instead, and the row is `shortened`.
+    Near its limit it knows an ending at each token. A token after which none would fit any more is
+    not taken: the ending known before is begun instead, and the row is `shortened`.
     """
 
     def __init__(self, matcher: Any, endings: Endings, most: int) -> None:
@@ -224,6 +225,12 @@ class HeldRow:
         self._ending: list[int] | None = None
         self._sought = False
         self.failed, self.shortened = "", False
+
+    @cached_property
+    def _near(self) -> int:
+        """The tokens left from which on endings are looked for: room for two whole answers."""
+        whole = self._endings.of(self._matcher, _FARTHEST) if self._left > _NEAR else []
+        return _FARTHEST if whole is None else max(_NEAR, 2 * len(whole))
 
     def __call__(self, logits: torch.Tensor) -> torch.Tensor:
         """The logits `[vocabulary]` with what the grammar does not allow next at -inf."""
@@ -244,8 +251,8 @@ class HeldRow:
         """Go on with a token that was allowed, or with another; see `Bend`."""
         if self.failed:
             return token
-        known = self._ending
-        if known is None and (not self._sought or self._left < _AGAIN or not self._left % _AGAIN):
+        known, due = self._ending, self._left < _AGAIN or not self._left % _AGAIN
+        if known is None and self._left <= self._near and (due or not self._sought):
             known, self._sought = self._found(self._left), True
         if not self._consumed(token):
             return token
