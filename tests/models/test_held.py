@@ -51,7 +51,7 @@ def valid(reply: Reply, schema: Any) -> bool:
     )
 
 
-@pytest.mark.parametrize("most", [LEAST, LEAST + 1, LEAST + 7, 60, 90])
+@pytest.mark.parametrize("most", [LEAST, LEAST + 7, 60])
 def test_an_answer_ends_within_its_tokens(model: TorchModel, most: int) -> None:
     for reply in drawn(model, CAT, most):
         assert valid(reply, CAT)
@@ -64,7 +64,7 @@ def test_an_answer_ends_within_its_tokens(model: TorchModel, most: int) -> None:
 def test_the_least_tokens_are_enough(model: TorchModel) -> None:
     for reply in drawn(model, CAT, LEAST):
         assert len(reply.text) == LEAST and valid(reply, CAT)
-    for most in (1, 2, LEAST - 1):
+    for most in (1, LEAST - 1):
         for reply in drawn(model, CAT, most):
             assert reply.finish_reason == "length" and reply.spent.completion_tokens == most
             with pytest.raises(ValueError):
@@ -110,7 +110,7 @@ def test_a_forced_call_is_whole(model: TorchModel) -> None:
     request = Request(
         ({"role": "user", "content": "save"},), max_tokens=75, tools=(tool,), must_call=("f",)
     )
-    for reply in wait_for(model.reply(request, DRAWS)):
+    for reply in wait_for(model.reply(request, DRAWS[:2])):
         (call,) = reply.tool_calls
         assert Draft202012Validator(CAT).is_valid(json.loads(call["function"]["arguments"]))
 
@@ -147,11 +147,15 @@ NARROWED: list[Any] = [
     {"type": "integer", "minimum": 3, "exclusiveMaximum": 5, "not": {"const": 3}},
     {"properties": {"a": {"items": {"type": "string"}, "uniqueItems": True}}, "required": ["a"], "type": "object"},
     {"anyOf": [{"not": {}}, {"type": "null"}]},
+    {"enum": [2**53 + 1, 3]},
+    {"type": "array", "contains": {"type": "integer", "minimum": 5}, "minContains": 2, "items": {"type": "integer"}},
+    {"type": "array", "items": {"type": "object", "properties": {"id": {"type": "integer"}}, "required": ["id"]}, "uniqueItems": True, "minItems": 2},
+    {"type": "string", "pattern": "^.[E].$", "minLength": 3},
 ]  # fmt: skip
 
 
 def test_answers_fulfil_what_no_grammar_holds(model: TorchModel) -> None:
-    asks = [(ask(schema, 60, seed=at), [(0, 1.0), (1, 1.0)]) for at, schema in enumerate(NARROWED)]
+    asks = [(ask(schema, 60, seed=at), [(0, 1.0)]) for at, schema in enumerate(NARROWED)]
     for schema, pool in zip(NARROWED, wait_for(model.together(asks)), strict=True):
         assert isinstance(pool, list), (schema, pool)
         for reply in pool:
@@ -182,6 +186,8 @@ def test_a_second_draw_is_counted_and_a_stream_is_right_at_once(model: TorchMode
         ({"type": "integer", "minimum": 2, "maximum": 1}, "no value fulfils it: minimum (2) is"),
         ({"allOf": [{"uniqueItems": True}, {"type": "array", "minItems": 40}]}, '"uniqueItems" is a'),
         ({"type": "string", "pattern": "^(?=a)b", "not": {"const": "b"}}, "is a keyword that"),
+        ({"not": {"$ref": "#"}}, '"not" is a'),
+        ({"const": 2**53 + 1}, "a number has too many digits"),
         ({"uniqueItems": True, "required": "abc"}, "is a keyword that"),
         ({"uniqueItems": True, "minItems": "x"}, "is a keyword that"),
     ],

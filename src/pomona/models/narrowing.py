@@ -5,6 +5,7 @@ more, so that its answers are checked, and one that allows less, whose answers n
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from itertools import combinations
@@ -14,9 +15,9 @@ from pomona.models.validity import Validity
 
 Schema = dict[str, Any]
 _TYPES = ("null", "boolean", "number", "string", "array", "object")
-_BOUNDS = {"minimum": 1, "exclusiveMinimum": 1, "maximum": -1, "exclusiveMaximum": -1}
+BOUNDS = {"minimum": 1, "exclusiveMinimum": 1, "maximum": -1, "exclusiveMaximum": -1}
 _ABOUT = {  # what says nothing of values of another type
-    "number": (*_BOUNDS, "multipleOf"),
+    "number": (*BOUNDS, "multipleOf"),
     "string": ("minLength", "maxLength", "pattern", "format"),
     "array": ("prefixItems", "items", "minItems", "maxItems", "uniqueItems", "contains",
               "minContains", "maxContains", "unevaluatedItems"),
@@ -48,6 +49,7 @@ _ADDRESS = f"^https?://[a-z0-9-]+(\\.[a-z0-9-]+)*(/{_NAME}*)*$"
 _KNOWN = ("date-time", "date", "time", "duration", "email", "hostname", "ipv4", "ipv6", "uuid",
           "uri", "iri")  # fmt: skip
 _NARROWER = {"idn-email": "email", "idn-hostname": "hostname"}
+_ESCAPED = re.compile(r"(\\\\)|\\([^\x00-\x7f])")  # what needs none, and libraries refuse it
 _GREAT, _SMALL = 10**15, 1e-9  # bounds beyond which the regular expressions of numbers fail
 _FACTOR, _MANY = 10_000, 1 << 30
 _SUBSETS, _LISTED = 256, 8
@@ -68,6 +70,8 @@ def simplified(schema: Any) -> Any:
             node[name] = int(count)
         if name.startswith("max") and node.get(name, 0) > _MANY:
             del node[name]
+    if isinstance(pattern := node.get("pattern"), str):
+        node["pattern"] = _ESCAPED.sub(lambda found: found[1] or found[2], pattern)
     types = _numeric(node)
     for kind, names in _ABOUT.items():
         if kind not in types:
@@ -434,7 +438,7 @@ def _counted(node: Schema) -> None:
 
 def _bounded(node: Schema) -> None:
     """Bounds as a grammar can have them."""
-    for name, sign in _BOUNDS.items():
+    for name, sign in BOUNDS.items():
         if not isinstance(bound := node.get(name), int | float):
             continue
         inner = sign * bound  # as of a lower bound
@@ -446,10 +450,22 @@ def _bounded(node: Schema) -> None:
 
 def _countable(node: Mapping[str, Any]) -> bool:
     """Whether a grammar can hold to the factor and the bounds of a number."""
-    bounds = ((sign, node.get(name)) for name, sign in _BOUNDS.items())
+    bounds = ((sign, node.get(name)) for name, sign in BOUNDS.items())
     return divides(node) and not any(
         isinstance(bound, int | float) and sign * bound > _GREAT for sign, bound in bounds
     )
+
+
+def written_as(value: Any) -> bool:
+    """Whether a grammar writes a value as it is: its numbers are doubles, in decimals."""
+    if isinstance(value, dict | list):
+        return all(map(written_as, value.values() if isinstance(value, dict) else value))
+    if not isinstance(value, int | float) or isinstance(value, bool) or value != value // 1:
+        return True
+    try:
+        return int(Decimal(repr(float(value)))) == int(value)
+    except OverflowError:
+        return False
 
 
 def divides(schema: Mapping[str, Any]) -> bool:

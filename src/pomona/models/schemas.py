@@ -12,7 +12,15 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from pomona.models.narrowing import disjoint, divides, narrowed, simplified, widened
+from pomona.models.narrowing import (
+    BOUNDS,
+    disjoint,
+    divides,
+    narrowed,
+    simplified,
+    widened,
+    written_as,
+)
 from pomona.models.request import ModelError, Reply, Request, content_of, wrong_request
 from pomona.models.validity import validity_of
 
@@ -245,6 +253,8 @@ def _adapted(schema: Any, root: Mapping[str, Any], close: bool) -> Any:
                 name = "anyOf"
         elif name in _ONE:
             inner = _adapted(inner, root, close)
+        elif name == "enum" and isinstance(inner, list):
+            inner = [value for value in inner if written_as(value)]
         adapted[name] = inner
     named = schema.get("properties")
     if close and isinstance(named, Mapping) and named and "patternProperties" not in schema:
@@ -331,8 +341,18 @@ def _reason(schema: Any, kept: Mapping[str, Any], check: Check) -> str:
 
 
 def _uncounted(schema: Any) -> str:
-    """Why no grammar is made of a schema that the library would take, for hours."""
-    return "" if all(map(divides, _all(schema))) else "Value for 'multipleOf' has too many digits"
+    """Why no grammar is made of a schema, though the library would: for hours, or of another
+    number.
+    """
+    for node in _all(schema):
+        if not divides(node):
+            return "Value for 'multipleOf' has too many digits"
+        values = [node["const"]] if "const" in node else node.get("enum")
+        bounds = [node[name] for name in BOUNDS if name in node]
+        listed = not isinstance(values, list) or not values or any(map(written_as, values))
+        if not listed or not all(map(written_as, bounds)):
+            return "a number has too many digits"
+    return ""
 
 
 def _inner(schema: Any) -> Iterator[tuple[str, Any]]:

@@ -14,6 +14,7 @@ from typing import Any
 _TRIED, _FOUND, _DEEPEST, _LONGEST, _MOST = 400, 16, 4, 64, 4000
 _SIMPLE: tuple[Any, ...] = ("", "a", 0, 1, True, None, [], {}, -1, 0.5, 10, False, "0", [0], [None])
 _INSIDE = ("if", "then", "else", "not", "contains")
+_SAME = ("if", "then", "else", "not")  # schemas of the same value
 _SEVERAL = ("allOf", "anyOf", "oneOf")
 
 
@@ -36,12 +37,18 @@ class Validity:
         try:
             checks = self._checks if inner is None else self._checks.evolve(schema=inner)
             return None if self._mixed else checks.is_valid(value)
-        except Exception:  # a schema that is none, a reference to nothing, a pattern of no kind
+        except BaseException as failure:
+            # A schema that is none, a reference to nothing, a pattern of no kind; and what recurses
+            # too deep ends in the Rust library as an exception that no `except Exception` sees.
+            if not isinstance(failure, Exception) and type(failure).__name__ != "PanicException":
+                raise
             return None
 
     @property
     def tells(self) -> bool:
         """Whether it is a schema by which can be told of simple values."""
+        if _endless(self.schema):
+            return False
         try:
             self._checks.check_schema(self._checks.schema)
         except Exception:  # a regular expression of its own may fail too
@@ -92,14 +99,16 @@ def _composed(among: Validity, schema: Mapping[str, Any], level: int) -> Iterato
     named, rest = schema.get("properties", {}), schema.get("additionalProperties", True)
     if isinstance(required := schema.get("required"), list) and len(required) <= _LONGEST:
         some = {name: among.values(named.get(name, rest), level) for name in required}
-        if all(some.values()):
-            yield {name: values[0] for name, values in some.items()}
+        for at in range(_FOUND if some and all(some.values()) else not some):
+            yield {name: values[min(at, len(values) - 1)] for name, values in some.items()}
     first, rest = schema.get("prefixItems", []), schema.get("items", True)
-    least = schema.get("minItems", 1)
-    if isinstance(least, int) and least <= _LONGEST and isinstance(first, list):
-        parts = [*first, *[rest] * least][: max(least, 1)]
+    more = schema.get("minContains", 1) if "contains" in schema else 1
+    least = max(schema.get("minItems", 1), more, 1)
+    if least <= _LONGEST:
+        parts = [*first, *[rest] * least][:least]
         if "contains" in schema:
-            yield _array(among, [{"allOf": [schema["contains"], parts[0]]}, *parts[1:]], level)
+            had = [{"allOf": [schema["contains"], part]} for part in parts[:more]]
+            yield _array(among, [*had, *parts[more:]], level)
         yield _array(among, parts, level)
 
 
@@ -133,6 +142,48 @@ def _numbers(schema: Mapping[str, Any]) -> Iterator[float]:
 
 def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _references(schema: Any) -> Iterator[str]:
+    """The references of a schema and of all in it."""
+    if isinstance(schema, Mapping) and isinstance(found := schema.get("$ref"), str):
+        yield found
+    inner = schema.values() if isinstance(schema, Mapping) else schema
+    if isinstance(schema, Mapping | list):
+        yield from (found for one in inner for found in _references(one))
+
+
+def _endless(root: Any) -> bool:
+    """Whether a reference leads back to itself at the same value."""
+    left: dict[str, set[str]] = {}
+    todo = set(_references(root))
+    while todo:
+        reference = todo.pop()
+        left[reference] = set(_beside(root, reference))
+        todo |= left[reference] - left.keys()
+    while left:
+        ended = [one for one, further in left.items() if not further & left.keys()]
+        if not ended:
+            return True
+        for one in ended:
+            del left[one]
+    return False
+
+
+def _beside(root: Any, reference: str) -> Iterator[str]:
+    """The references that a schema with this name has for the same value."""
+    target: Any = root
+    for step in filter(None, reference.removeprefix("#").split("/")):
+        name = step.replace("~1", "/").replace("~0", "~")
+        target = target.get(name) if isinstance(target, Mapping) else None
+    nodes = [target]
+    for node in nodes:
+        if isinstance(node, Mapping):
+            nodes += [node[name] for name in _SAME if name in node]
+            for name in _SEVERAL:
+                nodes += node[name] if isinstance(node.get(name), list) else []
+            if isinstance(found := node.get("$ref"), str):
+                yield found
 
 
 def follows(text: str, schema: Any) -> bool:

@@ -94,13 +94,14 @@ class Grammars:
 
 
 class _Order(NamedTuple):
-    """Tokens in the order in which a search for an ending prefers them: brackets, then quotes, then
-    others. One of those that was taken `period` times comes after all that were not.
+    """Tokens in the order in which a search for an ending prefers them, and which of them are
+    brackets or begin with a quote. One of the others that was taken `period` times comes after all
+    that were not.
     """
 
     ids: NDArray[np.int64]
-    brackets: int
-    closing: int
+    bracket: NDArray[np.bool_]
+    quote: NDArray[np.bool_]
     period: int
 
 
@@ -131,11 +132,20 @@ class Endings:
             for some in (_DIGITS, _BRACKETS, _QUOTES, _INSIDE)
         )
         self._inside = np.array(inside, np.int64)
-        self._orders = (
-            _order(brackets, quotes, [*words, *digits, *rest], 8),
-            _order(shut, quote, [*digits, *reversed(rest)], 8),
-            _order([], [], [*shut, *quote, *words, *rest], 1),
+        orders = (
+            ([*brackets, *quotes, *words, *digits, *rest], 8),
+            ([*shut, *digits, *quote, *reversed(rest)], 8),
+            ([*words, *rest], 1),
         )
+        self._orders = [
+            _Order(
+                np.array(ids := list(dict.fromkeys(some)), np.int64),
+                np.isin(ids, brackets),
+                np.isin(ids, quotes),
+                period,
+            )
+            for some, period in orders
+        ]
 
     def of(self, matcher: Any, most: int) -> list[int] | None:
         """At most so many tokens that end the answer, none of them a stop; None where none were
@@ -182,7 +192,7 @@ class Endings:
                 )
                 if place is None:
                     return None
-                taken[place] += place >= order.closing
+                taken[place] += not (order.bracket | order.quote)[place] or order.period == 1
                 forced = [int(order.ids[place])]
             if matcher.try_consume_tokens(forced) < len(forced):
                 return None
@@ -194,17 +204,13 @@ class Endings:
     ) -> int | None:
         """Which token of the order comes next, of those that the bits allow."""
         allowed = _set(bits, order.ids)
-        if _set(bits, self._inside).any() and allowed[order.brackets :].any():
-            allowed[: order.brackets] = False  # they close nothing inside a text
+        if _set(bits, self._inside).any():  # a quote ends the text, and a bracket is one of it
+            wanted = allowed & order.quote if (allowed & order.quote).any() else ~order.bracket
+            allowed &= wanted if (allowed & wanted).any() else True
         late = taken // order.period * len(order.ids) + np.arange(len(order.ids))
         late[~allowed] = _NEVER
         place = int(late.argmin())
         return place if allowed[place] else None
-
-
-def _order(brackets: list[int], quotes: list[int], others: list[int], period: int) -> _Order:
-    ids = list(dict.fromkeys([*brackets, *quotes, *others]))
-    return _Order(np.array(ids, np.int64), len(brackets), len(brackets) + len(quotes), period)
 
 
 def _set(bits: NDArray[np.uint8], ids: NDArray[np.int64]) -> NDArray[np.bool_]:
