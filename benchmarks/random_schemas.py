@@ -60,7 +60,7 @@ def main() -> None:
         max_examples=wanted.count * 7 // 5,
         database=None,
         deadline=None,
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=list(HealthCheck),  # pyright: ignore
         phases=[Phase.generate],
     )
     @given(from_schema(level(LEVELS)))

@@ -168,7 +168,7 @@ def _types(schema: Any) -> set[str]:
     """The types that values of a schema may have, and perhaps fewer have."""
     if not isinstance(schema, Mapping):
         return set() if schema is False else set(_TYPES)
-    types = set(_TYPES)
+    types: set[str] = set(_TYPES)
     if isinstance(given := schema.get("type", list(_TYPES)), str | list):
         types = (
             {given} if isinstance(given, str) else {one for one in given if isinstance(one, str)}
