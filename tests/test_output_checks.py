@@ -1,10 +1,12 @@
+import copy
 import os
+import pickle
 from pathlib import Path
 
 import pytest
 
 from pomona.errors import PomonaError
-from pomona.places import check_outputs
+from pomona.places import Found, check_outputs
 from pomona.workspace import refuse_changed, stamp
 
 
@@ -48,6 +50,31 @@ def test_nothing_lies_in_a_folder_that_is_replaced():
     with pytest.raises(PomonaError, match="w/o: lies in w, which is --work"):
         check_outputs({"--out": "w/o", "--work": "w"}, folders=["--work"])
     check_outputs({"--out": "in/new.parquet"}, ["in"])
+
+
+@pytest.mark.parametrize(
+    ("among", "inside", "apart"),
+    [
+        ("in", "in/o in/sub/o.x folder/o ./in/../in/o", "o in.x in/.o in/.work/o"),
+        ("in/", "in/o", "inner/o"),
+        (".", "o in/o", ".o ../o"),
+        ("in/*.parquet", "in/o.parquet folder/o.parquet", "in/o.jsonl in/x/o.parquet o.parquet"),
+        ("folder/*.parquet", "in/o.parquet", "in/o.jsonl"),
+        ("*/[ab]?.x", "in/a1.x q/b2.x", "in/c1.x a1.x in/a.x"),
+        ("in/**/*.x", "in/o.x in/a/b/o.x", "in/o.y o.x"),
+        ("s3://b/k/*.x", "s3://b/k/o.x s3:/b/k/o.x", "s3://b/k/d/o.x s3://c/k/o.x k/o.x"),
+        ("s3://b/k", "s3://b/k/d/o", "s3://b/ko b/k/o"),
+        ("in[1]", "in[1]/o", "in1/o"),
+    ],
+)
+def test_the_next_run_finds_no_output(among, inside, apart):
+    Path("in[1]").mkdir()
+    found = copy.deepcopy(pickle.loads(pickle.dumps(Found("in/a.parquet", [among]))))
+    for where in inside.split():
+        with pytest.raises(PomonaError, match="which is read: the next run would read it too"):
+            check_outputs({"--out": where}, [found])
+    for where in apart.split():
+        check_outputs({"--out": where}, [found])
 
 
 def test_a_change_is_noticed():

@@ -55,8 +55,8 @@ class Found(str):
         self.among = tuple(among)
         return self
 
-    def __getnewargs__(self) -> tuple[str, tuple[str, ...]]:
-        return str(self), self.among
+    def __reduce__(self) -> tuple[type[Found], tuple[str, tuple[str, ...]]]:
+        return Found, (str(self), self.among)
 
 
 def check_outputs(
@@ -145,24 +145,25 @@ def _refuse_found(name: str, place: _Place, among: str) -> None:
     """Raise PomonaError for an output that a folder or pattern holds which is looked through. Names
     that begin with a dot are passed over there.
     """
-    pattern = any(sign in among for sign in "*?[")
-    if pattern and not place.remote:
-        # Links are followed up to the first sign, as they are in the output's own path.
-        fixed = among[: min(among.index(sign) for sign in "*?[" if sign in among)]
-        start = fixed.rpartition("/")[0] or ("/" if fixed.startswith("/") else ".")
-        below = among[len(fixed.rpartition("/")[0]) :].lstrip("/")
-        inside = PurePosixPath(os.path.realpath(start))
-    else:
-        inside, below = _Place(among).path, ""
-    if inside not in place.path.parents or place.remote != among.startswith("s3://"):
+    if place.remote != among.startswith("s3://"):
+        return
+    where, below = among.removeprefix("s3://"), ""
+    signs = [where.index(sign) for sign in "*?[" if sign in where]
+    pattern = bool(signs) and not os.path.isdir(among)  # noqa: PTH112 - it may be an address
+    if pattern:
+        fixed = where[: min(signs)].rpartition("/")[0]
+        below = where[len(fixed) :].lstrip("/")
+        where = fixed or ("/" if where.startswith("/") else ".")
+    # Links are followed up to the first sign, as they are in the output's own path.
+    inside = PurePosixPath("/", where) if place.remote else Path(os.path.realpath(where))
+    if inside not in place.path.parents:
         return
     rest = place.path.relative_to(inside)
     hidden = any(part.startswith(".") for part in rest.parts)
     if hidden or (pattern and not re.fullmatch(glob_pattern(below), str(rest))):
         return
-    message = f"lies in {among}, which is read: the next run would read it too"
-    if pattern:
-        message = f"has a name of {among}, which is read: the next run would read it too"
+    how = "has a name of" if pattern else "lies in"
+    message = f"{how} {among}, which is read: the next run would read it too"
     raise PomonaError(message, where=place.given, remedy=f"write {name} to another folder")
 
 

@@ -72,7 +72,7 @@ def test_lists_of_unequal_lengths_are_malformed_rows(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     good, bad = beside(TALKS[0]), {"role": ["user"], "content": ["a", "b"]}
     path.write_text("".join(json.dumps({"m": row}) + "\n" for row in (good, bad, None)))
-    options = {"column": "m", "method": "exact"}
+    options: Any = {"column": "m", "method": "exact"}
     with pytest.raises(PomonaError, match=r'in\.jsonl, row 1: column "m" holds no text'):
         data.dedup(path, tmp_path / "o.jsonl", **options)
     card = data.dedup(read(path, on_error="drop"), tmp_path / "o.jsonl", **options)

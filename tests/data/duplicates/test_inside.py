@@ -162,6 +162,8 @@ def test_runs_are_as_long_as_items_are_but_for_few(
     items += ["我们昨天在湖边的小镇上散步看见一座很老的桥"]
     card, pairs, _ = found([f"Well: {items[-2].upper()}!"], items, tmp_path)
     assert card.parameters["shingle_size"] == size
+    card, _, _ = found(["nothing"], items, tmp_path, shingle="character")
+    assert card.parameters["shingle_size"] == 13
     assert [pair["item"] for pair in pairs] == [len(lengths) - 1] * (lengths[-1] >= size)
 
 

@@ -90,7 +90,7 @@ def dedup_inside(
     records = check_columns(opened(inputs), options)
     other = check_columns(opened(against), of_items)
     if shingle_size is None:
-        size = _SIZES[1] if shingle == "char" else _usual_size(other, of_items.column)
+        size = _SIZES[1] if shingle == "character" else _usual_size(other, of_items.column)
         options, of_items = (replace(one, shingle_size=size) for one in (options, of_items))
     if strike:
         check_column(records, column)
@@ -184,7 +184,7 @@ def _struck(card: Card, tally: Pieces) -> Card:
     removed = {"holds an item": tally.gone}
     parameters = {**card.parameters, "strike": True}
     return replace(
-        card, parameters=parameters, rows_out=out, removed=removed, details=card.details | told
+        card, parameters=parameters, rows_out=out, removed=removed, details={**card.details, **told}
     )
 
 
