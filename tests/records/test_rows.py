@@ -340,6 +340,7 @@ LATE = {
     "a new field": ({"o": {"a": 1}}, {"o": {"a": 1, "b": [True]}}),
     "a field in messages": ({"m": [{"role": "user"}]}, {"m": [{"role": "user", "name": "b"}]}),
     "a wider number": ({"n": 1}, {"n": 2.5}),
+    "an id that is a name": ({"id": 1}, {"id": "x"}),
     "an array": ({"n": 1}, {"n": 2, "m": "x"}),
 }
 
@@ -360,6 +361,7 @@ def test_what_comes_after_the_first_rows_is_read(
     with types_of_all_rows():
         found = read("a.json")
         assert found.to_table().to_pylist()[-1] == rows[-1]
+        assert found.count() == 6
     dropped = read("a.json", on_error="drop")
     assert (dropped.rejected, dropped.schema) == (0, found.schema)
     assert main(["data", "filter", "a.json", "--out", "o.jsonl", "--where", "len(text) > 1"]) == 0

@@ -207,8 +207,9 @@ class TextSource(Files):
                 arrays.append(build(values, column.type))
             except MisfitError as error:
                 told = MisfitError(f'column "{column.name}" {error}')
-                wider = widen(column.type, natural_type(values)) if self.sampled else None
-                told.late = wider not in (None, column.type)
+                wider = widen(column.type, natural_type(values))
+                names = is_id(column.name) and {*map(type, values)} <= {int, str, type(None)}
+                told.late = self.sampled and (names or wider not in (None, column.type))
                 raise told from error
         if self.lines is not None:
             own = [name for name in names if name != self.lines]
@@ -271,7 +272,7 @@ def with_all_types(source: TextSource) -> TextSource:
     """
     if not source.sampled:
         return source
-    found = {one.name: one.type for one in source.schema}
+    found, ids = {one.name: one.type for one in source.schema}, dict[str, set[type]]()
     for file in source.files:
         for pack in packs(_rows_of(file, source.kind), lambda _: None):
             rows = [row.values for row in pack]
@@ -279,10 +280,13 @@ def with_all_types(source: TextSource) -> TextSource:
                 rows = [{**row, name: in_parts(row.get(name))} for row in rows]
             if source.chosen:
                 rows = [{name: row.get(name) for name in found} for row in rows]
-            found = all_types(
-                found, [{k: v for k, v in row.items() if k not in source.spelt} for row in rows]
-            )
-    return replace(source, schema=pa.schema(list(found.items())), sampled=False)
+            found = all_types(found, rows)
+            for name in filter(is_id, found):
+                ids.setdefault(name, set()).update(type(row.get(name)) for row in rows)
+    spelt = frozenset(name for name, kinds in ids.items() if {int, str} <= kinds)
+    found |= dict.fromkeys(spelt, pa.string())
+    schema = pa.schema(list(found.items()))
+    return replace(source, schema=schema, spelt=spelt, sampled=False)
 
 
 def with_late_types(source: TextSource) -> TextSource:
