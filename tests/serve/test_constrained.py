@@ -117,6 +117,23 @@ def test_every_candidate_is_held(own: House) -> None:
     assert len([Cat.model_validate_json(text) for text in texts]) == 5
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_an_answer_that_is_cut_is_json_all_the_same(own: House, name: str) -> None:
+    schema = {"type": "array", "items": {"type": "string", "minLength": 9}, "minItems": 2}
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    given: Any = {"model": name, "response_format": form, "max_tokens": 30, "logprobs": True}
+    choice = own.chat(**given, temperature=0).json()["choices"][0]
+    assert choice["finish_reason"] == "length"
+    assert all(len(text) >= 9 for text in json.loads(choice["message"]["content"]))
+    spelled = b"".join(bytes(token["bytes"]) for token in choice["logprobs"]["content"])
+    assert choice["message"]["content"].encode().startswith(spelled)
+    tools = [
+        {"type": "function", "function": {"name": "f", "parameters": {"properties": {"a": schema}}}}
+    ]
+    (call,) = own.chat(model=name, tools=tools, tool_choice="required", max_tokens=60).json()["choices"][0]["message"]["tool_calls"]  # fmt: skip
+    json.loads(call["function"]["arguments"])
+
+
 class Tagged(Strict):
     tags: set[Literal["a", "b", "c"]] = pydantic.Field(min_length=2)
     words: set[Annotated[str, pydantic.Field(max_length=3)]] = pydantic.Field(max_length=3)

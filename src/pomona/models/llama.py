@@ -33,6 +33,7 @@ from pomona.models.llama_library import (
     check_grammar,
     choice_of,
     constrains,
+    ending,
     groups,
     kept,
     messages_of,
@@ -49,6 +50,7 @@ from pomona.models.request import (
     Spent,
     check,
     check_ids,
+    tokens_within,
     too_long,
     wrong_request,
 )
@@ -56,6 +58,7 @@ from pomona.models.schemas import Hold, called, described, hold_of, unfollowed, 
 
 _LONGEST = 8192
 _PATIENCE = 3600.0
+_LONGEST_TOKEN = 8  # bytes of one, about, in an ending
 _LONGEST_CHARACTER = 4  # tokens that one can be spread over, a byte each
 
 
@@ -336,7 +339,10 @@ class LlamaModel(Model):
         rows = (
             sorted(answer, key=lambda row: row["index"]) if isinstance(answer, list) else [answer]
         )
-        return [choice_of({**row, "content": await self._uncut(row)}) for row in rows]
+        rows = [{**row, "content": await self._uncut(row)} for row in rows]
+        if request.schema is not None or request.must_call:
+            rows = [await self._ended(request, row) for row in rows]
+        return [choice_of(row) for row in rows]
 
     async def _growing(
         self, request: Request, prompt: Prompt, temperature: float, grown: dict[int, GrowingRow]
@@ -388,6 +394,27 @@ class LlamaModel(Model):
             if begun is not None and not begun.endswith(CUT):
                 return begun
         return text.rstrip(CUT)
+
+    async def _ended(self, request: Request, row: dict[str, Any]) -> dict[str, Any]:
+        """A row of a held answer that was cut, with a short ending in place of its last tokens; as
+        it is where none is found that has no more tokens than they are.
+        """
+        tokens, off = row.get("tokens") or [], 0
+        while row.get("stop_type") == "limit" and off <= len(tokens):
+            kept_ids = {"tokens": tokens[: len(tokens) - off]}
+            begun = (await self._post("detokenize", kept_ids))["content"].rstrip(CUT)
+            if row["content"].startswith(begun):
+                work = partial(ending, request.extra["grammar"], begun, _LONGEST_TOKEN * off)
+                text = begun + (await asyncio.to_thread(work) or "")
+                whole = partial(kept, request.extra["grammar"], text, whole=True)
+                if (
+                    await asyncio.to_thread(whole)
+                    and len(await self._ids(text, special=False)) <= request.max_tokens
+                ):
+                    told = tokens_within(row.get("completion_probabilities") or (), begun)
+                    return {**row, "content": text, "completion_probabilities": list(told)}
+            off = off + off // 2 if off > 2 else off + 1
+        return row
 
     def _at_once(self, request: Request, read: int) -> int:
         """How many samples after a prompt of so many tokens fit into the context together."""

@@ -40,6 +40,12 @@ _QUIET = -1
 _BATCH = 2048
 _LONGEST = 2000  # bytes of a reason
 _END = b"\xffend"
+_CLOSING, _MARKS, _QUOTE = b"}]", b",:", b'"'
+_INSIDE = b"ghijklmopqsuvwxyz"  # what begins no value, so that it stands in a text
+_OTHERS = bytes(
+    byte for byte in [*b"0123456789", *range(256)] if byte not in _CLOSING + _MARKS + _QUOTE
+)
+_OFTEN = 8  # times that a byte is taken before all that were not
 _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "llg_new_tokenizer": (c_void_p, [c_void_p, c_char_p, c_size_t]),
     "llg_constraint_init_set_defaults": (None, [c_void_p, c_void_p]),
@@ -47,6 +53,7 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "llg_free_matcher": (None, [c_void_p]),
     "llg_matcher_get_error": (c_char_p, [c_void_p]),
     "llg_matcher_compute_mask": (c_int32, [c_void_p]),
+    "llg_matcher_compute_mask_into": (c_int32, [c_void_p, c_void_p, c_size_t]),
     "llg_matcher_is_stopped": (c_bool, [c_void_p]),
     "llg_matcher_is_accepting": (c_bool, [c_void_p]),
     "llg_matcher_consume_tokens": (c_int32, [c_void_p, POINTER(c_uint32), c_size_t]),
@@ -175,10 +182,43 @@ def check_grammar(grammar: str) -> str:
 def kept(grammar: str, text: str, *, whole: bool) -> bool:
     """Whether a text is an answer by a grammar, or (not `whole`) the beginning of one."""
     spelled = text.encode()
-    tokens = (c_uint32 * len(spelled))(*spelled)
     with _matching(grammar) as (library, matcher):
-        failed = library.llg_matcher_consume_tokens(matcher, tokens, len(spelled))
+        failed = library.llg_matcher_consume_tokens(matcher, _ids(spelled), len(spelled))
         return not failed and (not whole or library.llg_matcher_is_accepting(matcher))
+
+
+def ending(grammar: str, text: str, most: int) -> str | None:
+    """What ends an answer by a grammar that begins with a text, in at most so many bytes; None
+    where nothing is found.
+    """
+    for order in (_CLOSING + _QUOTE + _MARKS + _OTHERS, _CLOSING + _MARKS + _OTHERS + _QUOTE):
+        found, taken = bytearray(), [0] * 256
+        spelled = text.encode()
+        with _matching(grammar) as (library, matcher):
+            failed = library.llg_matcher_consume_tokens(matcher, _ids(spelled), len(spelled))
+            while not failed and len(found) <= most:
+                if library.llg_matcher_is_accepting(matcher):
+                    return found.decode()
+                mask = ctypes.create_string_buffer(36)  # a bit for each byte, in words of four
+                if library.llg_matcher_compute_mask_into(matcher, mask, 36):
+                    break
+                allowed = [byte for byte in order if mask.raw[byte >> 3] >> (byte & 7) & 1]
+                if any(byte in _INSIDE for byte in allowed):
+                    # A quote ends the text, and brackets and commas are some of it.
+                    allowed = [byte for byte in allowed if byte in _QUOTE] or [
+                        byte for byte in allowed if byte not in _CLOSING + _MARKS
+                    ]
+                if not allowed:
+                    break
+                byte = min(allowed, key=lambda one: taken[one] // _OFTEN)
+                taken[byte] += byte not in _CLOSING + _QUOTE
+                found.append(byte)
+                failed = library.llg_matcher_consume_tokens(matcher, _ids(bytes([byte])), 1)
+    return None
+
+
+def _ids(text: bytes) -> Any:
+    return (c_uint32 * len(text))(*text)
 
 
 def one_of(options: Sequence[str]) -> str:

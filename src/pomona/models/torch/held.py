@@ -21,7 +21,7 @@ _GRAMMARS = 64  # compiled ones that are kept for a model
 _FARTHEST = 1024  # tokens of an ending that is looked for
 _NEAR = 512  # tokens left, at least, from which on one is looked for
 _AGAIN = 16  # steps after which an ending is looked for again where none was found
-_BRACKETS, _QUOTES, _DIGITS = b"}]", b'"', b"0123456789"
+_BRACKETS, _QUOTES, _MARKS, _DIGITS = b"}]", b'"', b",:", b"0123456789"
 _INSIDE = b"ghijklmopqsuvwxyz"  # what begins no value, so that it stands in a text
 _NEVER = np.iinfo(np.int64).max
 _WORDS = 64  # tokens of letters alone that are tried, the longest
@@ -95,8 +95,8 @@ class Grammars:
 
 class _Order(NamedTuple):
     """Tokens in the order in which a search for an ending prefers them, and which of them are
-    brackets or begin with a quote. One of the others that was taken `period` times comes after all
-    that were not.
+    brackets or commas, or begin with a quote. One of the others that was taken `period` times comes
+    after all that were not.
     """
 
     ids: NDArray[np.int64]
@@ -127,20 +127,20 @@ class Endings:
         brackets = [id for id in ends if spelled[id][:1] not in _QUOTES]
         quotes = [id for id in ends if spelled[id][:1] in _QUOTES]
         rest = [one[byte] for byte in sorted(one)]
-        digits, shut, quote, inside = (
+        digits, shut, quote, marks, inside = (
             [one[byte] for byte in some if byte in one]
-            for some in (_DIGITS, _BRACKETS, _QUOTES, _INSIDE)
+            for some in (_DIGITS, _BRACKETS, _QUOTES, _MARKS, _INSIDE)
         )
         self._inside = np.array(inside, np.int64)
         orders = (
-            ([*brackets, *quotes, *words, *digits, *rest], 8),
-            ([*shut, *digits, *quote, *reversed(rest)], 8),
+            ([*brackets, *quotes, *marks, *words, *digits, *rest], 8),
+            ([*shut, *marks, *digits, *quote, *reversed(rest)], 8),
             ([*words, *rest], 1),
         )
         self._orders = [
             _Order(
                 np.array(ids := list(dict.fromkeys(some)), np.int64),
-                np.isin(ids, brackets),
+                np.isin(ids, [*brackets, *marks]),
                 np.isin(ids, quotes),
                 period,
             )
@@ -204,7 +204,7 @@ class Endings:
     ) -> int | None:
         """Which token of the order comes next, of those that the bits allow."""
         allowed = _set(bits, order.ids)
-        if _set(bits, self._inside).any():  # a quote ends the text, and a bracket is one of it
+        if _set(bits, self._inside).any():  # a quote ends it, and brackets are some of it
             wanted = allowed & order.quote if (allowed & order.quote).any() else ~order.bracket
             allowed &= wanted if (allowed & wanted).any() else True
         late = taken // order.period * len(order.ids) + np.arange(len(order.ids))
