@@ -176,6 +176,25 @@ QUANTISED: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
         },
     ),
     (
+        {"quant_method": "compressed-tensors"},
+        {
+            "q.weight_packed": np.ones((4, 16), np.uint8),
+            "q.weight_scale": np.full((4, 1), 120, np.uint8),
+        },
+    ),
+    (
+        {"quant_method": "hqq"},
+        {
+            "q.W_q": np.ones((2, 8), np.int32),
+            "q.scale": np.ones((16, 1), np.float16),
+            "q.zero": np.ones((16, 1), np.float16),
+            "q.shape": np.array([16, 8]),
+            "q.axis": np.array(1, np.int32),
+            "q.packing": np.frombuffer(b"3bit_32", np.uint8),
+            "q.quant_zero": np.array(0, np.uint8),
+        },
+    ),
+    (
         {"quant_method": "bitsandbytes"},
         {
             "q.weight": np.ones((16, 1), np.uint8),

@@ -31,13 +31,16 @@ _EQUAL = 1e-12  # of the largest product: no difference that float64 could tell
 _ROUNDING = 6 * 2.0**-24
 _BLOCK = 1 << 24  # bytes of atoms that are read at once where they do not fit
 _TILE = 1 << 23  # bytes of products that are looked at together
+_LONGEST = 1e15  # atoms whose products float32 holds
 _MOST = 1024  # targets at a time: more make nothing faster, and a kill would lose them
 _SLOWER = 8.5  # a multiplication with rows of a matrix, beside one of two matrices (measured)
 
 
 def check_finite(values: Floats, stored: Stored) -> None:
     """Raise PomonaError, naming the tensor that values are from, for NaN and infinity."""
-    if not np.isfinite(values.sum(dtype=np.float64)):
+    with np.errstate(invalid="ignore"):
+        whole = bool(np.isfinite(values.sum(dtype=np.float64)))
+    if not whole:
         raise PomonaError(
             f'tensor "{stored.name}" holds NaN or infinity',
             where=stored.folder,
@@ -91,7 +94,8 @@ class Atoms:
         are done sooner by it.
         """
         saved = count * k * (self.width - _SLOWER * k)
-        if self.gram is None and 4 * len(self) ** 2 <= memory and saved > len(self) * self.width:
+        fits = 4 * len(self) ** 2 <= memory and 1 / _LONGEST < self.length < _LONGEST
+        if self.gram is None and fits and saved > len(self) * self.width:
             self.gram = np.empty((len(self), len(self)), np.float32)
             for start, block in self.blocks():
                 for other, right in self.blocks():
@@ -205,7 +209,9 @@ class _Search:
         coefficients = self.solved(self._steps) if self.atoms.gram is not None else None
         error = _ROUNDING * sqrt(self.atoms.width) * self.atoms.length
         size = np.linalg.norm(left, axis=1)
-        if coefficients is not None:
+        if coefficients is None:  # of length 1, so that no product is too large for float32
+            left, size = left / np.where(size > 0, size, 1)[:, None], (size > 0).astype(np.float64)
+        else:
             size = self._norms + np.abs(coefficients).sum(1) * self.atoms.length
         margin = 2 * error * size
         top = np.zeros(len(left))

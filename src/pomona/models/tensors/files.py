@@ -111,7 +111,8 @@ def to_float32(values: NDArray[Any], dtype: str) -> NDArray[np.float32]:
     """Stored values as float32."""
     if dtype == "BF16":
         return (values.astype(np.uint32) << 16).view(np.float32)
-    return values.astype(np.float32)
+    with np.errstate(over="ignore"):  # infinity is told by whoever needs numbers
+        return values.astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -268,8 +269,9 @@ def encode_finite(values: NDArray[np.float32], dtype: str, name: str, where: obj
     """Values rounded to `dtype`. Raises PomonaError for NaN, infinity and what `dtype` cannot
     hold.
     """
-    # float64 holds the sum of any finite block
-    whole = bool(np.isfinite(values.sum(dtype=np.float64)))
+    with np.errstate(invalid="ignore"):
+        # float64 holds the sum of any finite block
+        whole = bool(np.isfinite(values.sum(dtype=np.float64)))
     if not whole or (dtype == "F16" and values.size and float(np.abs(values).max()) > 65504.0):
         raise PomonaError(
             f'tensor "{name}" would hold NaN, infinity or a number too large for {dtype}',

@@ -11,10 +11,13 @@ from functools import partial
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from pomona.documents import parse_json
 from pomona.errors import PomonaError
 from pomona.models.tensors.files import (
     FLOATS,
+    WIDTHS,
     NewTensor,
     Stored,
     StoredRows,
@@ -404,6 +407,7 @@ _TOLD = (
     "quant_scale", "quant_zero", "compute_dtype", "channel_wise", "optimize", "round_zero",
     "offload_meta", "encoded_state_dict", "stores_quant_config",
 )  # fmt: skip
+_WHOLE = ("U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64", "BOOL")
 _LONGEST = 64  # numbers of a tensor that says something
 
 
@@ -420,21 +424,19 @@ def _hqq_weight(model: Quantised, name: str, stored: Stored) -> PackedWeight:
     for end in ("quant_scale", "quant_zero"):
         if f"{stem}{end}" in model.view.tensors and any(_said(model, f"{stem}{end}", name)):
             raise model.wrong(name, "has scales or zero points that are quantised too")
-    packing = "".join(map(chr, said["packing"]))
+    packing = "".join(chr(code) if 32 <= code < 127 else "?" for code in said["packing"])
     if packing not in PACKINGS:
         raise model.wrong(name, f"is packed as {packing!r}, which is not read"[:100])
     scale, zero = (model.part(f"{stem}{end}", name) for end in ("scale", "zero"))
-    shape, axis, per_word = said["shape"], said["axis"], PACKINGS[packing][1]
-    groups = prod(scale.shape)
+    shape, axis, groups = said["shape"], said["axis"], prod(scale.shape)
     fits = len(shape) == 2 and min(shape) > 0 and axis in ([0], [1]) and groups > 0
     fits = fits and not prod(shape) % groups and zero.shape == scale.shape
-    fits = fits and {scale.dtype, zero.dtype} <= set(FLOATS) and len(stored.shape) == 2
-    if not fits:
+    if not fits or not {scale.dtype, zero.dtype} <= set(FLOATS):
         raise model.misfit(name, stored, scale, zero)
-    size = prod(shape) // groups
+    size, (_, per_word, word) = prod(shape) // groups, PACKINGS[packing]
     matrix = (size, groups) if axis == [0] else (groups, size)
-    wide = StoredRows(stored).stored(slice(0, 1)).view(PACKINGS[packing][2]).shape[1]
-    if wide != matrix[1] or stored.shape[0] != -(-matrix[0] // per_word):
+    wide, odd = divmod(matrix[1] * np.dtype(word).itemsize, WIDTHS[stored.dtype])
+    if odd or stored.shape != (-(-matrix[0] // per_word), wide):
         raise model.misfit(name, stored, scale, zero)
     ends = ("W_q", "scale", "zero", *_TOLD)
     held = tuple(part for end in ends if (part := f"{stem}{end}") in model.view.tensors)
@@ -445,7 +447,7 @@ def _hqq_weight(model: Quantised, name: str, stored: Stored) -> PackedWeight:
 def _said(model: Quantised, name: str, of: str) -> list[int]:
     """The whole numbers of a tensor that says something of a weight."""
     stored = model.part(name, of)
-    if stored.dtype in FLOATS or prod(stored.shape) > _LONGEST:
+    if stored.dtype not in _WHOLE or prod(stored.shape) > _LONGEST:
         raise model.wrong(name, f"is {stored.dtype} {list(stored.shape)}", "copy it again")
     return [int(one) for one in StoredRows(stored).stored().ravel()]
 
