@@ -22,11 +22,12 @@ from .conftest import pairs, person, unique
 
 
 @pytest.fixture
-def voted(store: Store, database: str) -> str:
+def voted(store: Store, database: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """Ada and Bea prefer the item's a, which Ada edits; Cleo says both are bad and writes anew."""
     add_items(store, read_pairs(pairs(4, rank=[4, 3, 2, 1], propensity=[0.5] * 4)), 3)
     rows = pa.table({"prompt": ["Why?"], "completion": ["Because"], "model": ["pear"]})
     add_items(store, read_answers(rows), 1)
+    monkeypatch.setattr(Queue, "_swapped", lambda _, who, __: who.name == "Bea")
     queue = Queue(store, 600)
     for name in ("Ada", "Bea", "Cleo"):
         who = person(store, name)
@@ -60,8 +61,7 @@ def test_votes_are_those_that_arena_fit_reads(voted: str, tmp_path: Path, form: 
     ]
     assert len(won) == 8 and all(text.startswith("An answer") for text in won)
     assert {*map(float, table["propensity"].to_pylist())} == {0.5}
-    # Sides are drawn: that all of eight are one now and then is chance.
-    assert {*table["winner"].to_pylist()} - {"model_a", "model_b"} == {"tie (bothbad)"}
+    assert {*table["winner"].to_pylist()} == {"model_a", "model_b", "tie (bothbad)"}  # both sides
 
 
 def test_edits_feed_training_and_feedback(voted: str, tmp_path: Path) -> None:
