@@ -32,6 +32,7 @@ from pomona.errors import PomonaError, first_line
 from pomona.files import atomic_directory, write_json
 from pomona.models import quiet, shape_of, training_flops
 from pomona.train.batches import Examples, plan_batches
+from pomona.train.muon import MuonAdamW
 from pomona.train.pruning import GradualPruning, Pruner
 from pomona.workspace import is_full
 
@@ -201,43 +202,6 @@ class _Keeper(TrainerCallback):
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         (folder / "losses.json").write_text(json.dumps(self.losses))
         (folder / COMPLETE).touch()  # after all else: a folder without it is half-written
-
-
-class MuonAdamW(torch.optim.Optimizer):
-    """Muon for the matrices inside the blocks, AdamW for everything else (Jordan et al. 2024; Liu
-    et al. 2025, arXiv 2502.16982, §2.2).
-
-    One optimizer to the trainer, two inside. Learning rates are AdamW's: Muon's update is rescaled
-    to AdamW's RMS.
-    """
-
-    def __init__(self, model: torch.nn.Module, *, lr: float, weight_decay: float) -> None:
-        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-        matrices = [p for name, p in named if p.ndim == 2 and ".layers." in name]
-        rest = [p for name, p in named if p.ndim != 2 or ".layers." not in name]
-        muon = torch.optim.Muon(
-            matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
-        )
-        adam = torch.optim.AdamW(rest, lr=lr, weight_decay=0.0, betas=(0.9, 0.95), foreach=True)
-        self.parts = (muon, adam)
-        super().__init__([{"params": matrices}, {"params": rest}], {"lr": lr})
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Copy the scheduled rate into both parts and step them."""
-        for group, part in zip(self.param_groups, self.parts, strict=True):
-            part.param_groups[0]["lr"] = group["lr"]
-            part.step()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Both parts' states and the outer groups'."""
-        return {"parts": [part.state_dict() for part in self.parts], "outer": super().state_dict()}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The inverse of `state_dict`."""
-        for part, state in zip(self.parts, state_dict["parts"], strict=True):
-            part.load_state_dict(state)
-        super().load_state_dict(state_dict["outer"])
 
 
 def _last_checkpoint(work: Path) -> Path | None:
@@ -414,7 +378,10 @@ def fit(
     keeper = _Keeper(work, kept, partial(save_checkpoint, model, tokenizer), progress)
     optimizer = None  # the Trainer's own AdamW
     if settings.optimizer == "muon":
-        optimizer = MuonAdamW(model, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        optimizer = MuonAdamW(
+            model, lr=settings.learning_rate, weight_decay=settings.weight_decay,
+            half=settings.dtype == "bfloat16",
+        )  # fmt: skip
     trainer = _Trainer(
         model=model,
         args=_arguments(settings, work, len(plan), device),
