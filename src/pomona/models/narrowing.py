@@ -58,13 +58,18 @@ _REMARKS = {"title", "description", "default", "examples", "$comment", "deprecat
 _PLAIN = {"type", "items", "uniqueItems", "minItems", "maxItems", *_REMARKS, "$defs", "definitions"}
 
 
-def simplified(schema: Any) -> Any:
+def simplified(schema: Any, *, referred: bool = True) -> Any:
     """The schema in the words of draft 2020-12, without what says nothing: unknown formats, `then`
-    without `if`, what is about values of another type.
+    without `if`, what is about values of another type, and definitions that nobody has `referred`
+    to.
     """
     if not isinstance(schema, Mapping):
         return schema
-    node = {name: _each(name, inner, simplified) for name, inner in _modern(schema).items()}
+    given = _modern(schema) if referred else _without(_modern(schema), _NAMED[:2])
+    node = {
+        name: _each(name, inner, lambda one: simplified(one, referred=referred))
+        for name, inner in given.items()
+    }
     for name in _COUNTS:
         if isinstance(count := node.get(name), float) and count.is_integer():
             node[name] = int(count)
@@ -101,6 +106,10 @@ def narrowed(schema: Any, validity: Validity) -> Any:
     """A simplified schema as one whose values all fulfil it, so far as one is found."""
     if not isinstance(schema, Mapping):
         return schema
+    listed = [schema["const"]] if "const" in schema else schema.get("enum")
+    kept = {name: schema[name] for name in _NAMED[:2] if name in schema}
+    if isinstance(listed, list) and (values := [v for v in listed if validity.told(v, schema)]):
+        return {**kept, "enum": values}
     node = dict(schema)
     _one_of(node, validity.schema)
     for step in (_written, _if_then, _distinct, _holding, _plain_names, _freed, _counted, _bounded):
@@ -117,7 +126,6 @@ def narrowed(schema: Any, validity: Validity) -> Any:
         if not held and left:
             node = _without(node, names)
             node["type"] = sorted(left)
-    kept = {name: node[name] for name in _NAMED[:2] if name in node}
     alone = "oneOf" not in node or disjoint(node["oneOf"], validity.schema)
     if not alone or not _countable(node) or any(name in node for name in _UNHELD):
         values = validity.values(schema)

@@ -127,7 +127,7 @@ def _pair(schema: Any, check: Check) -> tuple[Any, Any] | None:
 def _simplified(text: str) -> Any:
     schema = json.loads(text)
     try:
-        return simplified(schema)
+        return simplified(schema, referred='Ref"' in text or '"$ref"' in text)
     except _MALFORMED:  # it is no schema, as whoever makes a grammar of it says better
         return schema
 
