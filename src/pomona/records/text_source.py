@@ -319,8 +319,10 @@ def stop(file: str, bad: Bad) -> None:
     unit = "element" if is_array(file) else "line"
     where = f"{file}, {unit} {bad.line}"
     if bad.late:
-        remedy = "in Python, read in a block `with pomona.records.types_of_all_rows():`, or give "
-        remedy += "columns=pyarrow.schema(...)"
+        remedy = (
+            "in Python, read in a block `with pomona.records.types_of_all_rows():`, or give "
+            "columns=pyarrow.schema(...)"
+        )
         raise LateTypesError(bad.reason, where=where, remedy=remedy)
     remedy = "fix the line, or have such rows left out: --on-error drop, or reject to a file"
     if bad.reason.startswith("column "):
