@@ -183,6 +183,14 @@ QUANTISED: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
         },
     ),
     (
+        {"quant_method": "aqlm"},
+        {
+            "q.codes": np.ones((4, 2, 2), np.int8),
+            "q.codebooks": np.ones((2, 256, 2, 4), np.float16),
+            "q.scales": np.ones((4, 1, 1, 1), np.float16),
+        },
+    ),
+    (
         {"quant_method": "hqq"},
         {
             "q.W_q": np.ones((2, 8), np.int32),

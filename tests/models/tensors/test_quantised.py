@@ -1,6 +1,6 @@
 """Quantised weights as numbers again: written here by the documented layouts, element by element,
 and read in float64. The same layouts were read equal to the bit by bitsandbytes 0.50,
-AutoAWQ 0.2.9, AutoGPTQ 0.7, compressed-tensors 0.20, hqq 0.2.8, ModelOpt 0.47 (but for the sign of
+AutoAWQ 0.2.9, AutoGPTQ 0.7, compressed-tensors 0.20, hqq 0.2.8, aqlm 1.1.7, ModelOpt 0.47 (but for the sign of
 zeros) and, of MXFP4, transformers 5.24.
 """
 
@@ -324,6 +324,19 @@ def test_hqq_in_halves_is_rounded_as_hqq_does(tmp_path: Path) -> None:
     assert np.array_equal(read(folder)["m.weight"].astype(np.float16), wanted)
 
 
+@pytest.mark.parametrize(("high", "wide", "books"), [(1, 8, 1), (1, 4, 2), (4, 3, 3)])
+def test_aqlm(tmp_path: Path, high: int, wide: int, books: int) -> None:
+    codes = draw(0).integers(-128, 128, (OUT // high, IN // wide, books))
+    vectors = draw(1).standard_normal((books, 256, high, wide)).astype(np.float32)
+    scales = draw(2).random((OUT // high, 1, 1, 1)).astype(np.float32)
+    tensors = {"m.codes": codes.astype(np.int8), "m.codebooks": vectors, "m.scales": scales}
+    out = read(checkpoint(tmp_path / "m", tensors, {"quant_method": "aqlm"}))["m.weight"]
+    for row, column in np.ndindex(OUT, IN):
+        group, place = (row // high, column // wide), (row % high, column % wide)
+        total = sum(vectors[book, codes[*group, book] % 256][place] for book in range(books))
+        assert out[row, column] == pytest.approx(total * scales[group[0], 0, 0, 0], rel=1e-5)
+
+
 def test_rows_come_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pomona.models.tensors.files.BLOCK", 50)
     for number, check in enumerate(
@@ -333,6 +346,7 @@ def test_rows_come_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             test_mxfp4,
             lambda folder: test_floats_of_four_bits(folder, "nvfp4"),
             lambda folder: test_hqq(folder, 3, 0),
+            lambda folder: test_aqlm(folder, 4, 3, 3),
             lambda folder: test_hqq(folder, 4, 1),
             lambda folder: test_bitsandbytes_of_four_bits(folder, True, (5, 7)),
             lambda folder: test_compressed_tensors(folder, 3, True, True),
@@ -367,10 +381,10 @@ ALONE = {"m.weight": W, "m.weight_scale": np.ones(1, np.float32)}
     [
         (
             ALONE,
-            {"quant_method": "aqlm"},
-            '/m: "m" is quantised by aqlm, whose weights are not read — save it in bfloat16 first; '
-            "known are awq, bitsandbytes, compressed-tensors, fbgemm-fp8, fp8, gptq, hqq, modelopt, "
-            "modelopt-fp4, mxfp4",
+            {"quant_method": "quip"},
+            '/m: "m" is quantised by quip, whose weights are not read — save it in bfloat16 first; '
+            "known are aqlm, awq, bitsandbytes, compressed-tensors, fbgemm-fp8, fp8, gptq, hqq, "
+            "modelopt, modelopt-fp4, mxfp4",
         ),
         ({"m.weight": W}, None, "quantised by a method that its config.json does not name"),
         ({"m.weight": W}, {"quant_method": "fp8"}, 'there is no "m.weight_scale_inv" — copy it'),
@@ -441,6 +455,15 @@ ALONE = {"m.weight": W, "m.weight_scale": np.ones(1, np.float32)}
             {**HQQ, "m.packing": np.frombuffer(b"7bit", np.uint8)},
             {"quant_method": "hqq"},
             "is packed as '7bit', which is not read",
+        ),
+        (
+            {
+                "m.codes": np.ones((8, 2, 2), np.int8),
+                "m.codebooks": np.ones((1, 256, 1, 4), np.float16),
+                "m.scales": np.ones((8, 1, 1, 1), np.float16),
+            },
+            {"quant_method": "aqlm"},
+            'tensor "m.codes" of "m" and what belongs to it do not fit: m.codes [8, 2, 2], m.code',
         ),
         ({**HQQ, "m.axis": np.array(2)}, {"quant_method": "hqq"}, 'tensor "m.W_q" of "m" and what'),
         (

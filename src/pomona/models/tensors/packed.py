@@ -460,6 +460,28 @@ def hqq_rows(
     return rows
 
 
+def aqlm_rows(codes: Stored, books: Stored, scale: Stored) -> Rows:
+    """AQLM (Egiazarian et al. 2024, arXiv 2401.06118): each group of so many outputs and inputs is
+    a sum of vectors, one of each codebook, times the scale of its outputs.
+    """
+    held, tables, scales = StoredRows(codes), numbers(books), numbers(scale).ravel()
+    _, size, high, wide = books.shape
+    groups, count = codes.shape[1:]
+
+    def rows(part: slice) -> Floats:
+        first, last = part.start // high, -(-part.stop // high)
+        found = held.stored(slice(first, last)).astype(np.int64).reshape(-1, groups, count) % size
+        values = tables[0][found[..., 0]]
+        for book in range(1, count):
+            values += tables[book][found[..., book]]
+        # The sum is rounded to the type of the codebooks, as aqlm does.
+        values = _rounded(values, books.dtype) * scales[first:last, None, None, None]
+        values = values.swapaxes(1, 2).reshape(-1, groups * wide)
+        return values[part.start - first * high : part.stop - first * high]
+
+    return rows
+
+
 def _rounded(values: Floats, dtype: str) -> Floats:
     rounded = np.frombuffer(encode(values, dtype), NUMBERS[dtype]).reshape(values.shape)
     return to_float32(rounded, dtype)

@@ -30,6 +30,7 @@ from pomona.models.tensors.packed import (
     PackedWeight,
     Quantised,
     Rows,
+    aqlm_rows,
     awq_rows,
     bitsandbytes_rows,
     compressed_rows,
@@ -452,7 +453,28 @@ def _said(model: Quantised, name: str, of: str) -> list[int]:
     return [int(one) for one in StoredRows(stored).stored().ravel()]
 
 
+def _aqlm(model: Quantised) -> Iterator[PackedWeight]:
+    for name, stored in model.view.tensors.items():
+        if not name.endswith(".codes"):
+            continue
+        stem = name.removesuffix("codes")
+        books, scale = (model.part(f"{stem}{end}", name) for end in ("codebooks", "scales"))
+        if (
+            stored.dtype not in ("I8", "I16", "I32")
+            or not {books.dtype, scale.dtype} <= set(FLOATS)
+            or (len(stored.shape), len(books.shape)) != (3, 4)
+            or not prod(stored.shape) * prod(books.shape)
+            or stored.shape[2] != books.shape[0]
+            or prod(scale.shape) != stored.shape[0]
+        ):
+            raise model.misfit(name, stored, books, scale)
+        shape = (stored.shape[0] * books.shape[2], stored.shape[1] * books.shape[3])
+        rows = partial(aqlm_rows, stored, books, scale)
+        yield PackedWeight(f"{stem}weight", shape, (name, books.name, scale.name), rows)
+
+
 _READERS: Mapping[str, Callable[[Quantised], Iterator[PackedWeight]]] = {
+    "aqlm": _aqlm,
     "fp8": _scaled,
     "fbgemm-fp8": _scaled,
     "modelopt": _modelopt,
