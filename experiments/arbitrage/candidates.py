@@ -33,7 +33,7 @@ from pomona import records
 from pomona.files import atomic_file
 from pomona.ledger import Meter
 from pomona.memory import find
-from pomona.models import Codec, inference_flops, load, locate, shape_of
+from pomona.models import Codec, Sampling, inference_flops, load, locate, shape_of
 from pomona.synth.teachers import (
     Assignment,
     Lesson,
@@ -141,7 +141,9 @@ def model(name: str, folder: Path, langs: Sequence[str] | None = None) -> ModelT
     terms = Terms(pairs, "BSD-3-Clause", concurrency=512)
     uri = str(expert) if expert.exists() else name
     store = folder / "answers.db"
-    return ModelTeacher(uri, PROMPT, store, terms, raw=True, max_tokens=96, min_p=0.1)
+    return ModelTeacher(
+        uri, PROMPT, store, terms, raw=True, max_tokens=96, sampling=Sampling(min_p=0.1)
+    )
 
 
 class Costs:

@@ -128,13 +128,16 @@ def _explain(
 
 def _locate(root: Node, location: Location) -> tuple[int, list[str | int]]:
     """The line of a location, and the location without the parts that are not in the file: pydantic
-    names the branches of unions in it too.
+    names the branches of unions in it too, some of which are called as the key that tells them.
     """
     node, line, path = root, line_of(root), []
-    for part in location:
+    for part, then in zip(location, (*location[1:], None), strict=True):
         if isinstance(node, MappingNode) and (
             pair := next((p for p in node.value if p[0].value == part), None)
         ):
+            within = {key.value for key, _ in node.value}
+            if then in within and not isinstance(pair[1], MappingNode | SequenceNode):
+                continue
             line, node = line_of(pair[0]), pair[1]
         elif isinstance(node, SequenceNode) and isinstance(part, int) and part < len(node.value):
             node = node.value[part]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pomona.errors import PomonaError
+from pomona.models import BOUNDS, Sampling
 from pomona.synth.pipeline import load_synth, synth_schema
 
 
@@ -80,3 +82,19 @@ def test_the_schema_describes_every_section() -> None:
     schema = synth_schema()
     assert {"data", "teachers", "budget"} <= schema["properties"].keys()
     assert schema["$defs"]["ModelTeacher"]["properties"]["raw"]["description"].startswith("Send")
+
+
+def test_teachers_have_the_bounds_of_requests(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text("{}")
+    text = "data: {{rows: in.jsonl}}\nteachers: {{t: {{model: ui-xs, {}}}}}\n"
+    (tmp_path / "r.yaml").write_text(text.format("top_k: 20, stop: [END], presence_penalty: -1"))
+    part: Any = load_synth(tmp_path / "r.yaml").teachers["t"]
+    assert part.sampling == Sampling(top_k=20, stop=("END",), presence_penalty=-1)
+    schema = synth_schema()["$defs"]["ModelTeacher"]["properties"]
+    for name, bounds in BOUNDS.items():
+        low = "exclusiveMinimum" if bounds.above else "minimum"
+        high = "exclusiveMaximum" if bounds.below else "maximum"
+        assert (schema[name][low], schema[name][high]) == (bounds.low, bounds.high)
+        (tmp_path / "r.yaml").write_text(text.format(f"{name}: {bounds.high + 1}"))
+        with pytest.raises(PomonaError, match=f"r.yaml, line 2: .*{name}"):
+            load_synth(tmp_path / "r.yaml")

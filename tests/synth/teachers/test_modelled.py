@@ -12,6 +12,7 @@ from tests.batch_server import BatchServer
 
 from pomona.answers import Budget, Submitted
 from pomona.errors import PomonaError
+from pomona.models import Sampling
 from pomona.models.http import NoBatches
 from pomona.synth.teachers import (
     Assignment,
@@ -107,6 +108,20 @@ def test_a_table_without_the_column_or_the_sister_is_refused() -> None:
         find_cells(TABLE, "af", "nl", source="source")
     with pytest.raises(PomonaError, match='language "nb": has no row'):
         find_cells(TABLE, "af", "nb")
+
+
+def test_teachers_draw_as_they_are_told(tmp_path: Path, fake: Any) -> None:
+    seen: list[Any] = []
+    model, store = fake(lambda request, *_: seen.append(request) or "x"), tmp_path / "kept.db"
+    sampling = Sampling(top_k=7, repetition_penalty=1.2, stop="END")
+    for how in ({}, {"sampling": sampling}, {"sampling": sampling}):
+        ModelTeacher(model, "{text}", store, **how).teach(ROWS[:1])
+    assert [(one.top_k, one.repetition_penalty, one.stop) for one in seen] == [
+        (0, 1.0, ()),
+        (7, 1.2, ("END",)),
+    ]
+    with pytest.raises(PomonaError, match="min_p is 1 — use a number from 0 to below 1"):
+        ModelTeacher(model, "{text}", store, sampling=Sampling(min_p=1))
 
 
 def test_draws_differ_are_kept_apart_and_programs_have_one(tmp_path: Path, fake: Any) -> None:

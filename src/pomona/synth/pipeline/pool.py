@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pomona.answers import Budget
 from pomona.errors import PomonaError
-from pomona.models import Model, Spent, load, wait_for
+from pomona.models import Model, Spent, load, sampling_of, wait_for
 from pomona.synth.pipeline.recipe import SynthRecipe
 from pomona.synth.pipeline.sections import (
     AnyTeacher,
@@ -174,7 +174,8 @@ class Pool:
             make = lambda: self._model(part)  # noqa: E731
             apart = part.model if part.model.startswith(("http://", "https://")) else None
             asks = repr((part.model, part.prompt, part.raw, part.max_tokens, part.temperature))
-            asks += f" {part.min_p}"
+            others = sampling_of(replace(part.sampling, min_p=0.0))
+            asks += f" {part.min_p}" + (f" {others}" if others else "")
             return PoolTeacher(
                 name, part.licence, pairs, make, asks, part.samples, None, apart, bool(part.batch)
             )
@@ -209,7 +210,7 @@ class Pool:
             raw=part.raw,
             max_tokens=part.max_tokens,
             temperature=part.temperature,
-            min_p=part.min_p,
+            sampling=part.sampling,
             seed=self._recipe.seed,
             batch=part.batch,
             wait=part.wait,

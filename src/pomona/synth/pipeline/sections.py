@@ -11,6 +11,7 @@ from pydantic import Discriminator, Field, Tag
 
 from pomona.documents import StrictModel
 from pomona.errors import PomonaError
+from pomona.models import BOUNDS, Sampling
 from pomona.records import NamedRows, Names
 
 Positive = Annotated[int, Field(ge=1)]
@@ -75,7 +76,38 @@ class Teacher(StrictModel):
     """By language of a text the languages that it answers in; any when left out."""
 
 
-class ModelTeacher(Teacher):
+def _bounded(name: str) -> Any:
+    bounds = BOUNDS[name]
+    low, high = "gt" if bounds.above else "ge", "lt" if bounds.below else "le"
+    return Field(**{low: bounds.low, high: bounds.high})
+
+
+class Drawn(StrictModel):
+    """How the answers of a model are drawn."""
+
+    top_p: Annotated[float, _bounded("top_p")] = 1.0
+    """Draw from the smallest set of likeliest tokens that has this probability."""
+    min_p: Annotated[float, _bounded("min_p")] = 0.0
+    """Tokens below this share of the likeliest one's probability are not drawn."""
+    top_k: Annotated[int, _bounded("top_k")] = 0
+    """Draw from so many of the likeliest tokens; 0 keeps all."""
+    frequency_penalty: Annotated[float, _bounded("frequency_penalty")] = 0.0
+    """Taken from a token's logit each time that the answer has it."""
+    presence_penalty: Annotated[float, _bounded("presence_penalty")] = 0.0
+    """Taken from a token's logit once the answer has it."""
+    repetition_penalty: Annotated[float, _bounded("repetition_penalty")] = 1.0
+    """Above 1, tokens of prompt and answer are less likely to come again."""
+    stop: list[Text] = Field(default=[])
+    """Texts before which an answer ends."""
+
+    @property
+    def sampling(self) -> Sampling:
+        """The same, as requests have it."""
+        names = Sampling.__dataclass_fields__.keys() & type(self).model_fields.keys()
+        return Sampling(**{name: getattr(self, name) for name in names})
+
+
+class ModelTeacher(Drawn, Teacher):
     """A model: a URI such as ui-m, hf:PATH, gguf:PATH or http://HOST/v1#NAME. A key for its server
     comes from the environment, POMONA_API_KEY_HOST or POMONA_API_KEY.
     """
@@ -92,8 +124,6 @@ class ModelTeacher(Teacher):
     """Answers to each row: the first is its surest, the others are drawn."""
     temperature: Above = 0.7
     """Temperature of the answers that are drawn."""
-    min_p: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Tokens below this share of the likeliest one's probability are not drawn."""
     price: Price | None = None
     """Money for a million prompt tokens and for a million answer tokens: [0.15, 0.60]; [0, 0] where
     it costs none.

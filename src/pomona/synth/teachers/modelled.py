@@ -29,7 +29,10 @@ from pomona.models import (
     ModelError,
     Reply,
     Request,
+    Sampling,
+    check_sampling,
     load,
+    sampling_of,
     wait_for,
 )
 from pomona.models.http import NoBatches
@@ -67,7 +70,7 @@ class ModelTeacher:
     """A model that answers rows, on terms.
 
     prompt: a template with {text}, {source_lang} and {lang}. raw: send it without a chat template.
-    The first draw of a row is greedy, the others are at `temperature` with `min_p`.
+    The first draw of a row is greedy, the others are at `temperature`; all as `sampling` says.
     store: SQLite file of all answers, which are never paid for twice. budget: of one call of
     `teach`, what the store holds counted with what it cost. settings: what else
     `pomona.models.load` takes. A model that is open already stays open.
@@ -86,7 +89,7 @@ class ModelTeacher:
     raw: bool = False
     max_tokens: int = 128
     temperature: float = 0.7
-    min_p: float = 0.0
+    sampling: Sampling = field(default_factory=Sampling)
     seed: int = 0
     budget: Budget | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -96,6 +99,7 @@ class ModelTeacher:
 
     def __post_init__(self) -> None:
         check_prompt(self.prompt, self.name)
+        check_sampling(self.sampling)
         if self.budget and self.budget.money is not None and self.terms.price is None:
             remedy = "give its terms a price of prompt and answer tokens"
             raise PomonaError("a budget of money needs a price", where=self.name, remedy=remedy)
@@ -182,8 +186,8 @@ class ModelTeacher:
         text = fill(self.prompt, row)
         common: dict[str, Any] = {
             "max_tokens": self.max_tokens,
-            "min_p": self.min_p,
             "seed": self.seed,
+            **sampling_of(self.sampling),
         }
         if self.raw:
             return Request(prompt=text, **common)
