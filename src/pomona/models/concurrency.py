@@ -260,13 +260,14 @@ class RequestLimits:
 
 TRANSIENT = frozenset({408, 409, 425, 429})  # and every 5xx
 _TIMEOUTS = frozenset({408, 504})
-_NOT_READY = 503
+_NOT_READY = frozenset({502, 503})
 _LONGEST_LOOK = 5.0  # seconds between two looks for a server that is waited for
 
 
 class TransientError(Exception):
     """A failure that may pass: `status` as the server gave it (None without an answer),
-    `retry_after` seconds it asked to wait; `refused` where there was no connection to it.
+    `retry_after` seconds it asked to wait; `refused` where there was no connection to it, `broken`
+    where it ended before an answer came.
     """
 
     def __init__(
@@ -277,10 +278,11 @@ class TransientError(Exception):
         retry_after: float | None = None,
         timeout: bool = False,
         refused: bool = False,
+        broken: bool = False,
     ) -> None:
         super().__init__(reason)
         self.reason, self.status, self.retry_after = reason, status, retry_after
-        self.refused = refused
+        self.refused, self.broken = refused, broken
         self.timeout = timeout or status in _TIMEOUTS
 
 
@@ -355,7 +357,8 @@ class Presence:
 
     It is given up after the attempts of the policy, or after `wait` seconds; from then on whatever
     it refuses fails at once, until it has answered again. With `wait`, a server that has not
-    answered yet may say that it is not ready (503), as llama.cpp's does. Belongs to one event loop.
+    answered yet may say that it is not ready (503, as llama.cpp's does; 502 of what stands before
+    it), or end connections, as Docker does for it. Belongs to one event loop.
     """
 
     def __init__(
@@ -377,7 +380,7 @@ class Presence:
     def misses(self, failure: TransientError) -> bool:
         """Whether a failure says that it is not there."""
         starting = self._wait is not None and not self._answered
-        return failure.refused or (starting and failure.status == _NOT_READY)
+        return failure.refused or (starting and (failure.broken or failure.status in _NOT_READY))
 
     async def asked(self, once: Callable[[], Awaitable[Result]]) -> Result:
         """What `once` gives, from the server that is there or comes back. Unreachable where it is

@@ -101,7 +101,7 @@ def test_one_that_takes_looks_and_no_requests_is_given_up() -> None:
 
 @pytest.mark.parametrize("streamed", [False, True])
 def test_a_server_that_is_starting_is_waited_for(streamed: bool) -> None:
-    port, unready = _closed(), 2
+    port, unready = _closed(), 3
 
     async def answer(reader: Any, writer: Any) -> None:
         nonlocal unready
@@ -109,6 +109,9 @@ def test_a_server_that_is_starting_is_waited_for(streamed: bool) -> None:
         size = int(head.partition("content-length:")[2].partition("\r")[0] or 0)
         await reader.readexactly(size)
         status, unready = "503 Loading" if unready > 0 else "200 OK", unready - 1
+        if unready == 1:  # as what stands before a server that is starting
+            writer.close()
+            return
         choice = {
             "finish_reason": "stop",
             "message": {"content": "yes"},

@@ -114,7 +114,8 @@ def test_teachers_draw_as_they_are_told(tmp_path: Path, fake: Any) -> None:
     seen: list[Any] = []
     model, store = fake(lambda request, *_: seen.append(request) or "x"), tmp_path / "kept.db"
     sampling = Sampling(top_k=7, repetition_penalty=1.2, stop="END")
-    for how in ({}, {"sampling": sampling}, {"sampling": sampling}):
+    ways: list[dict[str, Any]] = [{}, {"sampling": sampling}, {"sampling": sampling}]
+    for how in ways:
         ModelTeacher(model, "{text}", store, **how).teach(ROWS[:1])
     assert [(one.top_k, one.repetition_penalty, one.stop) for one in seen] == [
         (0, 1.0, ()),

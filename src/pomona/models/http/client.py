@@ -246,7 +246,8 @@ def _transient(error: httpx.HTTPError) -> TransientError:
     if isinstance(error, httpx.TimeoutException):
         reason = f"no answer in time ({type(error).__name__})"
         return TransientError(reason, timeout=True, refused=refused)
-    return TransientError(reason, refused=refused)
+    broken = isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError)
+    return TransientError(reason, refused=refused, broken=broken)
 
 
 def _said(body: bytes) -> str:

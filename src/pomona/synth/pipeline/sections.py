@@ -79,7 +79,8 @@ class Teacher(StrictModel):
 def _bounded(name: str) -> Any:
     bounds = BOUNDS[name]
     low, high = "gt" if bounds.above else "ge", "lt" if bounds.below else "le"
-    return Field(**{low: bounds.low, high: bounds.high})
+    limits: dict[str, Any] = {low: bounds.low, high: bounds.high}
+    return Field(**limits)
 
 
 class Drawn(StrictModel):
