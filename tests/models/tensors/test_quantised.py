@@ -248,6 +248,16 @@ def test_mxfp4(tmp_path: Path) -> None:
         assert out[expert, column, output] == value
 
 
+def test_floats_of_eight_bits_under_powers_of_two(tmp_path: Path) -> None:
+    codes, powers = draw(0).integers(0, 127, (3, 64)), draw(1).integers(100, 140, (3, 2))
+    tensors = {"m.weight": codes.astype(np.uint8), "m.weight_scale": powers.astype(np.uint8)}
+    settings = {"quant_method": "compressed-tensors", "format": "mxfp8-quantized"}
+    out = read(checkpoint(tmp_path / "m", tensors, settings, weight="F8_E4M3"))["m.weight"]
+    for row, column in np.ndindex(3, 64):
+        power = 2.0 ** (powers[row, column // 32] - 127)
+        assert out[row, column] == e4m3(int(codes[row, column])) * power
+
+
 FOUR = [0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6]
 
 

@@ -221,6 +221,8 @@ def scaled_rows(
     outputs, inputs = weight.shape[-2:]
     table, codes = eight_bits(weight.dtype), StoredRows(weight)
     scales = numbers(scale).reshape(-1, across)
+    if scale.dtype == "U8":  # powers of two
+        scales = eight_bits("F8_E8M0")[scales.astype(np.uint8)]
     zeros = None if zero is None else numbers(zero).reshape(-1, across)
     flat = codes.shape[1] != inputs  # stacked experts are read one by one
 

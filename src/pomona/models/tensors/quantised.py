@@ -151,16 +151,20 @@ def _scaled(model: Quantised) -> Iterator[PackedWeight]:
         scale = next((name for name in names if name in model.view.tensors), names[0])
         zero_name = f"{name}_zero_point"
         scales, (zero,) = model.part(scale, name), model.given(zero_name)
-        if scales.dtype not in (*FLOATS, "F8_E8M0"):
+        # MXFP8: powers of two as bytes, for groups of 32
+        groups = (*stored.shape[:-1], stored.shape[-1] / 32) if stored.shape else ()
+        powers = (scales.dtype, scales.shape) == ("U8", groups) and stored.dtype in _EIGHT[:2]
+        if scales.dtype not in (*FLOATS, "F8_E8M0") and not powers:
             raise model.wrong(scale, f"is {scales.dtype}, no scale that is known")
         fits = len(stored.shape) > 1 and prod(stored.shape) and prod(scales.shape)
-        if not fits or grid_of(stored.shape, scales.shape, block) is None:
+        own = [1, 32] if powers else block
+        if not fits or grid_of(stored.shape, scales.shape, own) is None:
             raise model.misfit(name, stored, scales)
         if zero is not None and zero.shape != scales.shape:
             raise model.misfit(name, scales, zero)
         parts = (name, scale, *([zero_name] if zero else []))
         yield PackedWeight(
-            name, stored.shape, parts, partial(scaled_rows, stored, scales, zero, block)
+            name, stored.shape, parts, partial(scaled_rows, stored, scales, zero, own)
         )
 
 
