@@ -191,7 +191,11 @@ def ending(grammar: str, text: str, most: int) -> str | None:
     """What ends an answer by a grammar that begins with a text, in at most so many bytes; None
     where nothing is found.
     """
-    for order in (_CLOSING + _QUOTE + _MARKS + _OTHERS, _CLOSING + _MARKS + _OTHERS + _QUOTE):
+    for order, often in (
+        (_CLOSING + _QUOTE + _MARKS + _OTHERS, _OFTEN),
+        (_CLOSING + _MARKS + _OTHERS + _QUOTE, _OFTEN),
+        (_CLOSING + _QUOTE + b"@.-:/" + _OTHERS, 1),
+    ):
         found, taken = bytearray(), [0] * 256
         spelled = text.encode()
         with _matching(grammar) as (library, matcher):
@@ -205,12 +209,13 @@ def ending(grammar: str, text: str, most: int) -> str | None:
                 allowed = [byte for byte in order if mask.raw[byte >> 3] >> (byte & 7) & 1]
                 if any(byte in _INSIDE for byte in allowed):
                     # A quote ends the text, and brackets and commas are some of it.
+                    some = _CLOSING + _MARKS if often > 1 else _CLOSING
                     allowed = [byte for byte in allowed if byte in _QUOTE] or [
-                        byte for byte in allowed if byte not in _CLOSING + _MARKS
+                        byte for byte in allowed if byte not in some
                     ]
                 if not allowed:
                     break
-                byte = min(allowed, key=lambda one: taken[one] // _OFTEN)
+                byte = min((taken[one] // often, at, one) for at, one in enumerate(allowed))[2]
                 taken[byte] += byte not in _CLOSING + _QUOTE
                 found.append(byte)
                 failed = library.llg_matcher_consume_tokens(matcher, _ids(bytes([byte])), 1)

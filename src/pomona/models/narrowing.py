@@ -76,7 +76,10 @@ def simplified(schema: Any, *, referred: bool = True) -> Any:
         if name.startswith("max") and node.get(name, 0) > _MANY:
             del node[name]
     if isinstance(pattern := node.get("pattern"), str):
-        node["pattern"] = _ESCAPED.sub(lambda found: found[1] or found[2], pattern)
+        node["pattern"] = _unescaped(pattern)
+    if isinstance(several := node.get("patternProperties"), Mapping):
+        plain = {_unescaped(pattern): inner for pattern, inner in several.items()}
+        node["patternProperties"] = plain if len(plain) == len(several) else several
     types = _numeric(node)
     for kind, names in _ABOUT.items():
         if kind not in types:
@@ -93,7 +96,8 @@ def widened(schema: Any) -> Any:
     node = {name: _each(name, one, widened) for name, one in schema.items() if name not in _UNHELD}
     _written(node)
     if schema.get("uniqueItems") and (most := _variety(schema.get("items"))):
-        node["maxItems"] = min(node.get("maxItems", most), most + len(node.get("prefixItems", [])))
+        most += len(node.get("prefixItems", []))
+        node["maxItems"] = min(node.get("maxItems", most), most)
     if "oneOf" in node:
         parts = {"anyOf": node.pop("oneOf")}
         node = (
@@ -165,6 +169,10 @@ def _modern(schema: Mapping[str, Any]) -> Schema:
             kind = "dependentRequired" if isinstance(needed, list) else "dependentSchemas"
             node[kind] = {**node.get(kind, {}), name: needed}
     return node
+
+
+def _unescaped(pattern: str) -> str:
+    return _ESCAPED.sub(lambda found: found[1] or found[2], pattern)
 
 
 def _without(node: Mapping[str, Any], names: Iterable[str]) -> Schema:

@@ -22,6 +22,7 @@ _FARTHEST = 1024  # tokens of an ending that is looked for
 _NEAR = 512  # tokens left, at least, from which on one is looked for
 _AGAIN = 16  # steps after which an ending is looked for again where none was found
 _BRACKETS, _QUOTES, _MARKS, _DIGITS = b"}]", b'"', b",:", b"0123456789"
+_PARTS = b"@.-:/"  # what a text may have to have
 _INSIDE = b"ghijklmopqsuvwxyz"  # what begins no value, so that it stands in a text
 _NEVER = np.iinfo(np.int64).max
 _WORDS = 64  # tokens of letters alone that are tried, the longest
@@ -127,20 +128,20 @@ class Endings:
         brackets = [id for id in ends if spelled[id][:1] not in _QUOTES]
         quotes = [id for id in ends if spelled[id][:1] in _QUOTES]
         rest = [one[byte] for byte in sorted(one)]
-        digits, shut, quote, marks, inside = (
+        digits, shut, quote, marks, parts, inside = (
             [one[byte] for byte in some if byte in one]
-            for some in (_DIGITS, _BRACKETS, _QUOTES, _MARKS, _INSIDE)
+            for some in (_DIGITS, _BRACKETS, _QUOTES, _MARKS, _PARTS, _INSIDE)
         )
         self._inside = np.array(inside, np.int64)
         orders = (
             ([*brackets, *quotes, *marks, *words, *digits, *rest], 8),
             ([*shut, *marks, *digits, *quote, *reversed(rest)], 8),
-            ([*words, *rest], 1),
+            ([*shut, *quote, *parts, *rest], 1),
         )
         self._orders = [
             _Order(
                 np.array(ids := list(dict.fromkeys(some)), np.int64),
-                np.isin(ids, [*brackets, *marks]),
+                np.isin(ids, [*brackets, *marks] if period > 1 else brackets),
                 np.isin(ids, quotes),
                 period,
             )
@@ -192,7 +193,7 @@ class Endings:
                 )
                 if place is None:
                     return None
-                taken[place] += not (order.bracket | order.quote)[place] or order.period == 1
+                taken[place] += not (order.bracket | order.quote)[place]
                 forced = [int(order.ids[place])]
             if matcher.try_consume_tokens(forced) < len(forced):
                 return None
