@@ -131,7 +131,7 @@ def _locate(root: Node, location: Location) -> tuple[int, list[str | int]]:
     names the branches of unions in it too, some of which are called as the key that tells them.
     """
     node, line, path = root, line_of(root), []
-    for part, then in zip(location, (*location[1:], None), strict=True):
+    for part, then in zip(location, (*location, None)[1:], strict=True):
         if isinstance(node, MappingNode) and (
             pair := next((p for p in node.value if p[0].value == part), None)
         ):
