@@ -105,6 +105,25 @@ def test_a_stream_tells_the_same(model: TorchModel) -> None:
     assert pieces == whole == [reply.text for reply in drawn(model, CAT, 60)]
 
 
+class Panic(BaseException):
+    """As libraries in Rust end: no Exception."""
+
+
+@pytest.mark.parametrize("step", ["run_batch", "cut_of"])
+@pytest.mark.parametrize("error", [Panic("broke"), StopIteration(), TypeError("broke")])
+def test_what_fails_unforeseen_is_told_and_the_next_request_is_answered(
+    model: TorchModel, monkeypatch: pytest.MonkeyPatch, step: str, error: BaseException
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(f"pomona.models.torch.model.{step}", fail)
+        with pytest.raises((ModelError, TypeError), match="broke|StopIteration"):
+            drawn(model, CAT, 20)
+    assert valid(drawn(model, CAT, 60)[0], CAT)
+
+
 def test_a_forced_call_is_whole(model: TorchModel) -> None:
     tool = {"type": "function", "function": {"name": "f", "parameters": CAT}}
     request = Request(
@@ -202,6 +221,7 @@ def test_what_nothing_fulfils_or_nobody_can_tell(model: TorchModel, schema: Any,
     ("schema", "same"),
     [
         ({"items": [{"maxLength": 3.0}], "additionalItems": False}, {"prefixItems": [{"maxLength": 3}], "items": False}),
+        ({"$schema": "http://json-schema.org/draft-07/schema#", "items": [True]}, {"prefixItems": [True]}),
         ({"minimum": 2, "exclusiveMinimum": True}, {"exclusiveMinimum": 2}),
         ({"type": "string", "uniqueItems": True, "minimum": 3}, {"type": "string"}),
         ({"uniqueItems": True, "maxItems": 1}, {"maxItems": 1}),

@@ -150,8 +150,8 @@ def _each(name: str, inner: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def _modern(schema: Mapping[str, Any]) -> Schema:
-    """The keywords of older drafts as later ones write them."""
-    node = dict(schema)
+    """The keywords of older drafts as later ones write them, so that it names none of them."""
+    node = _without(schema, ["$schema"])
     if isinstance(first := node.get("items"), list):
         node["prefixItems"], rest = first, node.pop("additionalItems", None)
         node.pop("items")

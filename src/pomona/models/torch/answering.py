@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pomona.errors import reason_of
 from pomona.models.model import CostModel
 from pomona.models.request import (
     Draw,
@@ -65,6 +66,9 @@ class DecodeJob:
 
     def finish(self, result: object = None, error: BaseException | None = None) -> None:
         """Give the result or the error to whoever waits, unless that is gone."""
+        if isinstance(error, StopIteration) or not isinstance(error, Exception | None):
+            # No future takes the one, and an event loop ends by others: a library's panic is one.
+            error = ModelError(f"failed: {reason_of(error)}", status=500)
 
         def settle() -> None:
             if not self.future.done():

@@ -311,7 +311,7 @@ class TorchModel(NativeModel):
                 return
             try:
                 job.finish(call())
-            except Exception as error:
+            except BaseException as error:
                 job.finish(error=error)
 
         self._put(work)
@@ -345,17 +345,20 @@ class TorchModel(NativeModel):
         """
         groups: dict[object, list[DecodeJob]] = {}
         for job in jobs:
-            if not job.cancelled:
+            try:
                 alone = id(job) if job.request.options else None
                 key = (cut_of(job.request), alone)
-                groups.setdefault(key, []).append(job)
+                if not job.cancelled:
+                    groups.setdefault(key, []).append(job)
+            except BaseException as error:
+                job.finish(error=error)
         for group in groups.values():
             self._together(group)
 
     def _together(self, jobs: Sequence[DecodeJob]) -> None:
         try:
             run_batch(self, self._template, self._costs, self.name, jobs)
-        except Exception as error:
+        except BaseException as error:
             if len(jobs) == 1 or any(job.growing for job in jobs):
                 for job in jobs:
                     job.finish(error=error)
