@@ -77,6 +77,11 @@ def test_a_number_ends_behind_a_digit(model: TorchModel) -> None:
             assert isinstance(json.loads(reply.text), int | float)
 
 
+def test_a_number_that_is_cut_is_no_other_number(model: TorchModel) -> None:
+    for reply in drawn(model, {"type": "integer", "minimum": 10**18}, 5):
+        assert reply.finish_reason == "length" and reply.text == "10000"
+
+
 def test_what_was_shortened_says_so_and_what_was_not_is_as_before(model: TorchModel) -> None:
     schema = {"type": "array", "items": {"type": "boolean"}, "maxItems": 3}
     for roomy, tight in zip(drawn(model, schema, 100), drawn(model, schema, 12), strict=True):
@@ -119,7 +124,7 @@ def test_what_fails_unforeseen_is_told_and_the_next_request_is_answered(
 
     with monkeypatch.context() as patched:
         patched.setattr(f"pomona.models.torch.model.{step}", fail)
-        with pytest.raises((ModelError, TypeError), match="broke|StopIteration"):
+        with pytest.raises((ModelError, TypeError), match=r"broke|StopIteration"):
             drawn(model, CAT, 20)
     assert valid(drawn(model, CAT, 60)[0], CAT)
 

@@ -132,7 +132,7 @@ class LlamaModel(Model):
                     continue
                 narrow = self._held(request, hold, narrow=True)
                 (again,) = await self._drawn(narrow, prompt, read, temperature, [reply.index])
-                if not hold.kept(again):
+                if not hold.kept(again, narrow=True):
                     raise unfollowed(self.name)
                 yield replace(again, spent=reply.spent + again.spent)
 
@@ -166,7 +166,7 @@ class LlamaModel(Model):
                 first = not place and index == indices[0]
                 spent = self._spent(read, tokens, seconds, first=first)
                 reply = choice.reply(request, self.name, index, temperature, spent)
-                if hold is not None and not hold.kept(reply):
+                if hold is not None and not hold.kept(reply, narrow=True):
                     raise unfollowed(self.name)
                 yield reply
 

@@ -34,6 +34,7 @@ _OPTIONS = "x-guidance"
 _FORM = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 _BEFORE, _AFTER = "<tool_call>\n", "\n</tool_call>"
 _CALL = re.compile(r'(?:<tool_call>\n)?\{"name": ("(?:[^"\\]|\\.)*"), "arguments": ')
+_DIGITS = re.compile(r"-?\d[\d.]*\Z")
 _NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": False}
 _LONGEST, _DEEPEST, _MOST = 120_000, 64, 2000  # characters, levels, schemas in a schema
 _MOST_TRIES = 400
@@ -60,8 +61,12 @@ class Hold:
     narrower: str = ""
     schemas: Mapping[str, Any] = field(default_factory=dict)
 
-    def kept(self, reply: Reply) -> bool:
-        """Whether an answer fulfils its schema, or was cut before that can be told."""
+    def kept(self, reply: Reply, *, narrow: bool = False) -> bool:
+        """Whether an answer fulfils its schema, or was cut before that can be told: also within a
+        number, where it followed the `narrow` grammar to its limit.
+        """
+        if narrow and reply.finish_reason == "length" and _DIGITS.match(reply.text):
+            return True
         texts = [(reply.text, self.schemas.get(""))]
         if reply.tool_calls:
             functions = [call["function"] for call in reply.tool_calls]

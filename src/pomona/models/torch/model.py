@@ -152,7 +152,7 @@ class TorchModel(NativeModel):
             while (piece := await pieces.get()) is not None:
                 yield piece
             for reply in await job.future:
-                if job.hold is not None and not job.hold.kept(reply):
+                if job.hold is not None and not job.hold.kept(reply, narrow=True):
                     raise unfollowed(self.name)
                 yield reply
         finally:
@@ -279,7 +279,7 @@ class TorchModel(NativeModel):
         again = await self._job(request, [job.samples[at] for at in bad], None, narrow=True)
         self._put([again])
         for at, reply in zip(bad, await self._wait(again), strict=True):
-            if again.hold is None or not again.hold.kept(reply):
+            if again.hold is None or not again.hold.kept(reply, narrow=True):
                 raise unfollowed(self.name)
             replies[at] = replace(reply, spent=replies[at].spent + reply.spent)
         return replies
