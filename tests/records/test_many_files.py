@@ -95,6 +95,24 @@ def test_a_card_and_stderr_say_what_differs(tmp_path: Path, capsys: Any) -> None
     assert pq.read_table(out).to_pydict() == {"id": [1, 2], "text": ["a", "b"], "n": [None] * 2}
 
 
+def test_notes_say_what_all_rows_have_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pomona.records.text_source.SAMPLE_ROWS", 2)
+    monkeypatch.setattr("pomona.records.text_source.FILE_ROWS", 2)
+    monkeypatch.chdir(tmp_path)
+    Path("a.jsonl").write_text('{"id": 1, "n": 1}\n' * 3 + '{"id": "x", "late": 1}\n')
+    Path("b.jsonl").write_text('{"id": 1}\n' * 3 + '{"id": 2, "n": 5}\n')
+    assert notes_of(read("b.jsonl", on_error="drop").source) == ()
+    told = 'column "id" has numbers and texts, all read as texts'
+    assert notes_of(read("a.jsonl", on_error="drop").source) == (told,)
+    notes = notes_of(read(["a.jsonl", "b.jsonl"], on_error="drop").source)
+    assert notes[1:] == ('column "late" is missing in b.jsonl, and null there',)
+    assert notes[0].startswith('column "id" is int64 in ')
+    Path("c.jsonl").write_text('{"id": 1}\n{"id": "x"}\n')
+    assert notes_of(read("c.jsonl").source) == (told,)
+
+
 def test_values_that_would_change_are_named(tmp_path: Path) -> None:
     write(pa.table({"n": [1.5]}), tmp_path / "a.parquet")
     write(pa.table({"n": [2**53 + 1]}), tmp_path / "b.parquet")

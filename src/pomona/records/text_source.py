@@ -7,7 +7,6 @@ from __future__ import annotations
 import base64
 import itertools
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,16 +23,13 @@ from pomona.places import address
 from pomona.records.column_types import (
     BATCH_ROWS,
     MisfitError,
-    all_types,
     csv_column,
     in_parts,
     is_id,
     json_column,
-    key_sign,
     mixes_parts,
     natural_type,
     plain,
-    unseen,
     widen,
 )
 from pomona.records.parsing import (
@@ -69,7 +65,7 @@ from pomona.records.writing import json_line
 from pomona.workspace import disk_guard
 
 SAMPLE_ROWS, SAMPLE_BYTES = 10_000, 16 << 20
-_PARTED = "contents that are texts, read as lists of one part, as others are"
+PARTED = "contents that are texts, read as lists of one part, as others are"
 FILE_ROWS = 100
 _REJECTED = ["file", "line", "reason", "text", "base64"]  # keys of a row in a file of rejects
 COMMAS = {"csv": ",", "tsv": "\t"}
@@ -100,7 +96,7 @@ class TextSource(Files):
                 told = self._csv(file, keep) if self.lines is None else self._csv_lines(file, keep)
                 yield from told
             else:
-                rows = _rows_of(file, self.kind)
+                rows = rows_of(file, self.kind)
                 if self.lines is not None:
                     rows = self._whole(file, jsonl_lines(lines(file)))
                 yield from self._rows(file, rows, keep)
@@ -248,7 +244,8 @@ def open_text(files: Sequence[str], columns: Any, on_bad: OnBad) -> TextSource:
         parted = _parted(values)
         schema, spelt = _inferred(values, rows, names, files[0])
         notes = _sample_notes(values, schema)
-        notes += tuple(f'column "{name}" has {_PARTED}' for name in sorted(parted))
+        notes += spelt_notes(spelt, notes)
+        notes += tuple(f'column "{name}" has {PARTED}' for name in sorted(parted))
     if kind in COMMAS:
         _check_header(files[0], kind, schema.names, names is not None)
     chosen = names is not None
@@ -264,54 +261,6 @@ def open_text(files: Sequence[str], columns: Any, on_bad: OnBad) -> TextSource:
         sampled=sampled and kind == "jsonl",
         notes=notes,
     )
-
-
-def with_all_types(source: TextSource) -> TextSource:
-    """A source of JSONL with the columns and types that all rows need, where only the first were
-    looked at. All are parsed once; those that are malformed stay so.
-    """
-    if not source.sampled:
-        return source
-    found, ids = {one.name: one.type for one in source.schema}, dict[str, set[type]]()
-    for file in source.files:
-        for pack in packs(_rows_of(file, source.kind), lambda _: None):
-            rows = [row.values for row in pack]
-            for name in source.parted:
-                rows = [{**row, name: in_parts(row.get(name))} for row in rows]
-            if source.chosen:
-                rows = [{name: row.get(name) for name in found} for row in rows]
-            found = all_types(found, rows)
-            for name in filter(is_id, found):
-                ids.setdefault(name, set()).update(type(row.get(name)) for row in rows)
-    spelt = frozenset(name for name, kinds in ids.items() if {int, str} <= kinds)
-    found |= dict.fromkeys(spelt, pa.string())
-    schema = pa.schema(list(found.items()))
-    return replace(source, schema=schema, spelt=spelt, sampled=False)
-
-
-def with_late_types(source: TextSource) -> TextSource:
-    """A source of JSONL whose columns that were null in all of the first rows, or have fields or
-    lists of which nothing else was seen, have the type of the values that come later.
-    """
-    found = {one.name: one.type for one in source.schema if unseen(one.name, one.type)}
-    if source.kind != "jsonl" or any(map(is_array, source.files)):
-        return source
-    whole = {name for name, kind in found.items() if pa.types.is_null(kind)}
-    for file in source.files if found else ():
-        for block in line_blocks(file):
-            signs = [sign for name, kind in found.items() for sign in unseen(name, kind)]
-            # Whole numbers may be followed by others.
-            signs += [key_sign(name, False) for name in whole if found[name] == pa.int64()]
-            if not signs or not re.search(b"|".join(signs), block):
-                continue
-            parsed = jsonl_rows(block.split(b"\n"))
-            rows = [one.values for one in parsed if isinstance(one, ParsedRow)]
-            for name, kind in [*found.items()]:
-                values = [row.get(name) for row in rows]
-                values = [in_parts(one) for one in values] if name in source.parted else values
-                found[name] = widen(kind, natural_type(values)) or kind
-    fields = [pa.field(one.name, found.get(one.name, one.type)) for one in source.schema]
-    return replace(source, schema=pa.schema(fields))
 
 
 def stop(file: str, bad: Bad) -> None:
@@ -383,7 +332,7 @@ def _told(file: str, bad: Bad) -> str:
     return json.dumps(dict(zip(_REJECTED, row, strict=True)), ensure_ascii=False)
 
 
-def _rows_of(file: str, kind: str) -> Iterator[ParsedRow | Bad]:
+def rows_of(file: str, kind: str) -> Iterator[ParsedRow | Bad]:
     """The rows of a file that says of each its columns; those of an array numbered by element."""
     if kind == "jsonl" and is_array(file):
         return json_rows(enumerate(array_elements(file), 1))
@@ -404,7 +353,7 @@ def _sampled(
         few = rows_left <= 0 or bytes_left <= 0
         most, size = (FILE_ROWS, SAMPLE_BYTES // len(files)) if few else (rows_left, bytes_left)
         values = found.setdefault(file, {})
-        for number, row in enumerate(_rows_of(file, kind)):
+        for number, row in enumerate(rows_of(file, kind)):
             if number == most or size <= 0:
                 more = True
                 break
@@ -467,6 +416,14 @@ def _parted(sample: Mapping[str, dict[str, list[Any]]]) -> frozenset[str]:
 
 def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def spelt_notes(spelt: frozenset[str], notes: Sequence[str]) -> tuple[str, ...]:
+    """Which ids are numbers in some rows and texts in others, unless notes say so of files."""
+    told = [f'column "{name}" ' for name in sorted(spelt)]
+    said = [note for note in notes if "read as string" in note]
+    rest = [one for one in told if not any(note.startswith(one) for note in said)]
+    return tuple(f"{one}has numbers and texts, all read as texts" for one in rest)
 
 
 def _sample_notes(

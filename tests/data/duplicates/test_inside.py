@@ -201,6 +201,19 @@ def test_what_is_struck_is_what_plain_python_strikes(
     assert card.details["pieces"] == sum(cut)
 
 
+def test_a_card_of_what_is_struck_counts_cut_rows_alone_and_says_that_ids_repeat(
+    tmp_path: Path,
+) -> None:
+    around = "pear " * 90
+    rows = [f"{around}{ITEM} {around}", ITEM, "clean", f"{ITEM} {around}"]
+    card, _, left = found(rows, [ITEM], tmp_path, strike=True)
+    assert (card.removed["holds an item"], card.details["rows_cut"], len(left)) == (1, 2, 4)
+    lost = sum(map(len, rows)) - len(ITEM) - sum(map(len, left))
+    assert card.details["characters_cut"] == lost
+    assert card.notes == ('the pieces of 1 row repeat the "id" of their row',)
+    assert found(rows[1:], [ITEM], tmp_path, strike=True)[0].notes == ()
+
+
 def test_characters_are_struck_where_scripts_have_no_spaces(tmp_path: Path) -> None:
     around = "今天天气很好大家都出去玩了" * 40
     item = "在湖边的小镇上散步、看见一座很老的桥"

@@ -122,7 +122,7 @@ def dedup_inside(
                     pass
         if not dry_run:
             results.write("out", left)
-        card = _struck(card, tally) if strike else card
+        card = _struck(card, tally, "id" in records.column_names) if strike else card
         if not dry_run:
             results.write("pairs", as_records(_evidence(records, other, found)))
             card = results.publish(card)
@@ -177,15 +177,18 @@ def _usual_size(other: Records, column: str) -> int:
     return int(np.clip(np.floor(np.percentile(sizes, 5)), *_SIZES)) if len(sizes) else _SIZES[1]
 
 
-def _struck(card: Card, tally: Pieces) -> Card:
+def _struck(card: Card, tally: Pieces, has_ids: bool) -> Card:
     """The card of rows that were cut."""
+    rows = f"{tally.several:,} row" + ("s" if tally.several > 1 else "")
+    repeats = has_ids and tally.several > 0
+    notes = (f'the pieces of {rows} repeat the "id" of their row',) if repeats else ()
     told = {"rows_cut": tally.cut, "pieces": tally.pieces, "characters_cut": tally.characters}
     out = card.rows_in - tally.gone - tally.cut + tally.pieces
     removed = {"holds an item": tally.gone}
     parameters = {**card.parameters, "strike": True}
-    return replace(
-        card, parameters=parameters, rows_out=out, removed=removed, details={**card.details, **told}
-    )
+    details = {**card.details, **told}
+    card = replace(card, parameters=parameters, rows_out=out, removed=removed, details=details)
+    return replace(card, notes=(*card.notes, *notes))
 
 
 def _items(scratch: SigningScratch, other: Records) -> _Items:

@@ -24,11 +24,12 @@ _WORD = regex.compile(r"[^\s\p{Z}\p{P}\p{S}]+")
 
 @dataclass
 class Pieces:
-    """What a whole reading of the cut rows met: rows that were cut, rows that went, pieces, and the
-    characters of the cut rows that are in none.
+    """What a whole reading of the cut rows met: rows that were cut, those of several pieces, rows
+    that went, pieces, and the characters of the cut rows that are in none.
     """
 
     cut: int = 0
+    several: int = 0
     gone: int = 0
     pieces: int = 0
     characters: int = 0
@@ -92,9 +93,10 @@ class StruckRows(Derived):
         # A run that its loop found and this does not see, of some rare letter: all of it goes.
         left = left if 0 < len(pieces) <= MOST and pieces != [text] else []
         self.tally.cut += bool(left)
+        self.tally.several += len(left) > 1
         self.tally.gone += not left
         self.tally.pieces += len(left)
-        self.tally.characters += len(text) - sum(map(len, left))
+        self.tally.characters += len(text) - sum(map(len, left)) if left else 0
         return left
 
     def _spans(self, units: Sequence[Unit]) -> Iterator[tuple[int, int]]:
