@@ -21,7 +21,7 @@ from pyarrow import csv
 
 from pomona.errors import PomonaError
 from pomona.records.column_types import BATCH_ROWS, DEEPEST
-from pomona.records.store import COMPRESSIONS, LONGEST, blocks
+from pomona.records.store import COMPRESSIONS, LONGEST, blocks, lines
 
 MAX_RECORD = LONGEST
 MOST_KEYS = 10_000
@@ -407,3 +407,10 @@ def packs(
             pack, size = [], 0
     if pack:
         yield pack
+
+
+def rows_of(file: str, kind: str) -> Iterator[ParsedRow | Bad]:
+    """The rows of a file that says of each its columns; those of an array numbered by element."""
+    if kind == "jsonl" and is_array(file):
+        return json_rows(enumerate(array_elements(file), 1))
+    return (text_rows if kind == "txt" else jsonl_rows)(lines(file))

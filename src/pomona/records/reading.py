@@ -20,7 +20,6 @@ from pomona.files import write_text
 from pomona.places import Found, check_outputs
 from pomona.records.column_types import plain
 from pomona.records.engines import check_engine
-from pomona.records.late_types import with_all_types
 from pomona.records.parquet import open_arrow, open_parquet
 from pomona.records.records import Records, as_records
 from pomona.records.source import (
@@ -50,6 +49,7 @@ from pomona.records.text_source import (
     set_aside,
     skip,
     stop,
+    with_all_types,
 )
 from pomona.workspace import disk_guard
 

@@ -18,7 +18,6 @@ from pomona.errors import PomonaError
 from pomona.files import atomic_file
 from pomona.records.column_types import BATCH_ROWS, columns_of
 from pomona.records.engines import spread
-from pomona.records.late_types import with_late_types
 from pomona.records.parquet import ParquetSource
 from pomona.records.parsing import is_array
 from pomona.records.source import (
@@ -33,7 +32,7 @@ from pomona.records.source import (
     row_policy,
 )
 from pomona.records.store import is_remote
-from pomona.records.text_source import TextSource
+from pomona.records.text_source import TextSource, with_late_types
 from pomona.records.writing import write_rows
 from pomona.workspace import disk_guard
 

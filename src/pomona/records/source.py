@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pomona.errors import PomonaError, first_line, nearest
-from pomona.records.column_types import BATCH_ROWS, plain, united
+from pomona.records.column_types import BATCH_ROWS, natural_type, plain, united
 
 Batches = Iterator[pa.RecordBatch]
 Filter = pc.Expression | None  # what rows must pass; all do where it is None
@@ -134,6 +134,27 @@ def _note(name: str, kind: pa.DataType, schemas: Mapping[str, pa.Schema]) -> str
 
 def _some(files: Sequence[str]) -> str:
     return files[0] + (f" and {len(files) - 1:,} more" if len(files) > 1 else "")
+
+
+def spelt_notes(spelt: frozenset[str], notes: Sequence[str]) -> tuple[str, ...]:
+    """Which ids are numbers in some rows and texts in others, unless notes say so of files."""
+    told = [f'column "{name}" ' for name in sorted(spelt)]
+    said = [note for note in notes if "read as string" in note]
+    rest = [one for one in told if not any(note.startswith(one) for note in said)]
+    return tuple(f"{one}has numbers and texts, all read as texts" for one in rest)
+
+
+def sample_notes(
+    sample: Mapping[str, Mapping[str, list[Any]]], schema: pa.Schema
+) -> tuple[str, ...]:
+    """What some of several files have otherwise."""
+    if len(sample) < 2:
+        return ()
+    schemas = {
+        file: pa.schema([(name, natural_type(some)) for name, some in found.items()])
+        for file, found in sample.items()
+    }
+    return notes_between(schemas, schema)
 
 
 def notes_of(source: Any) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,33 +24,44 @@ from pomona.places import address
 from pomona.records.column_types import (
     BATCH_ROWS,
     MisfitError,
+    all_types,
     csv_column,
     in_parts,
     is_id,
     json_column,
+    key_sign,
     mixes_parts,
     natural_type,
     plain,
+    unseen,
     widen,
 )
 from pomona.records.parsing import (
     Bad,
     Blank,
     ParsedRow,
-    array_elements,
     csv_head,
     csv_header,
     csv_lines,
     csv_rows,
     is_array,
-    json_rows,
     jsonl_lines,
     jsonl_rows,
     packs,
     plain_fields,
-    text_rows,
+    rows_of,
 )
-from pomona.records.source import Batches, Files, Filter, kept, no_column, notes_between, one_schema
+from pomona.records.source import (
+    Batches,
+    Files,
+    Filter,
+    kept,
+    no_column,
+    notes_between,
+    one_schema,
+    sample_notes,
+    spelt_notes,
+)
 from pomona.records.store import (
     MARK,
     check_regular,
@@ -65,7 +77,7 @@ from pomona.records.writing import json_line
 from pomona.workspace import disk_guard
 
 SAMPLE_ROWS, SAMPLE_BYTES = 10_000, 16 << 20
-PARTED = "contents that are texts, read as lists of one part, as others are"
+_PARTED = "contents that are texts, read as lists of one part, as others are"
 FILE_ROWS = 100
 _REJECTED = ["file", "line", "reason", "text", "base64"]  # keys of a row in a file of rejects
 COMMAS = {"csv": ",", "tsv": "\t"}
@@ -243,9 +255,9 @@ def open_text(files: Sequence[str], columns: Any, on_bad: OnBad) -> TextSource:
         values, rows, sampled = _sampled(files, kind, on_bad)
         parted = _parted(values)
         schema, spelt = _inferred(values, rows, names, files[0])
-        notes = _sample_notes(values, schema)
+        notes = sample_notes(values, schema)
         notes += spelt_notes(spelt, notes)
-        notes += tuple(f'column "{name}" has {PARTED}' for name in sorted(parted))
+        notes += tuple(f'column "{name}" has {_PARTED}' for name in sorted(parted))
     if kind in COMMAS:
         _check_header(files[0], kind, schema.names, names is not None)
     chosen = names is not None
@@ -261,6 +273,63 @@ def open_text(files: Sequence[str], columns: Any, on_bad: OnBad) -> TextSource:
         sampled=sampled and kind == "jsonl",
         notes=notes,
     )
+
+
+def with_all_types(source: TextSource) -> TextSource:
+    """A source of JSONL with the columns and types that all rows need, where only the first were
+    looked at, and what files have otherwise by all rows too. All are parsed once; those that are
+    malformed stay so.
+    """
+    if not source.sampled:
+        return source
+    found, ids = {one.name: one.type for one in source.schema}, dict[str, set[type]]()
+    schemas = dict[str, pa.Schema]()
+    for file in source.files:
+        own = dict[str, pa.DataType]()
+        for pack in packs(rows_of(file, source.kind), lambda _: None):
+            rows = [row.values for row in pack]
+            for name in source.parted:
+                rows = [{**row, name: in_parts(row[name])} if name in row else row for row in rows]
+            if source.chosen:
+                rows = [{name: row[name] for name in found if name in row} for row in rows]
+            own = all_types(own, rows)
+            for name in filter(is_id, own):
+                ids.setdefault(name, set()).update(type(row.get(name)) for row in rows)
+        schemas[file] = pa.schema(list(own.items()))
+        for name, kind in own.items():
+            found[name] = widen(found.get(name, pa.null()), kind) or found[name]
+    spelt = frozenset(name for name, kinds in ids.items() if {int, str} <= kinds)
+    found |= dict.fromkeys(spelt, pa.string())
+    schema = pa.schema(list(found.items()))
+    notes = notes_between(schemas, schema) if len(schemas) > 1 else ()
+    notes += spelt_notes(spelt, notes)
+    notes += tuple(note for note in source.notes if note.endswith(_PARTED))
+    return replace(source, schema=schema, spelt=spelt, sampled=False, notes=notes)
+
+
+def with_late_types(source: TextSource) -> TextSource:
+    """A source of JSONL whose columns that were null in all of the first rows, or have fields or
+    lists of which nothing else was seen, have the type of the values that come later.
+    """
+    found = {one.name: one.type for one in source.schema if unseen(one.name, one.type)}
+    if source.kind != "jsonl" or any(map(is_array, source.files)):
+        return source
+    whole = {name for name, kind in found.items() if pa.types.is_null(kind)}
+    for file in source.files if found else ():
+        for block in line_blocks(file):
+            signs = [sign for name, kind in found.items() for sign in unseen(name, kind)]
+            # Whole numbers may be followed by others.
+            signs += [key_sign(name, False) for name in whole if found[name] == pa.int64()]
+            if not signs or not re.search(b"|".join(signs), block):
+                continue
+            parsed = jsonl_rows(block.split(b"\n"))
+            rows = [one.values for one in parsed if isinstance(one, ParsedRow)]
+            for name, kind in [*found.items()]:
+                values = [row.get(name) for row in rows]
+                values = [in_parts(one) for one in values] if name in source.parted else values
+                found[name] = widen(kind, natural_type(values)) or kind
+    fields = [pa.field(one.name, found.get(one.name, one.type)) for one in source.schema]
+    return replace(source, schema=pa.schema(fields))
 
 
 def stop(file: str, bad: Bad) -> None:
@@ -330,13 +399,6 @@ def _told(file: str, bad: Bad) -> str:
     coded = None if text.encode() == bad.raw else base64.b64encode(bad.raw).decode()
     row = (file, bad.line, bad.reason, text, coded)
     return json.dumps(dict(zip(_REJECTED, row, strict=True)), ensure_ascii=False)
-
-
-def rows_of(file: str, kind: str) -> Iterator[ParsedRow | Bad]:
-    """The rows of a file that says of each its columns; those of an array numbered by element."""
-    if kind == "jsonl" and is_array(file):
-        return json_rows(enumerate(array_elements(file), 1))
-    return (text_rows if kind == "txt" else jsonl_rows)(lines(file))
 
 
 def _sampled(
@@ -416,27 +478,6 @@ def _parted(sample: Mapping[str, dict[str, list[Any]]]) -> frozenset[str]:
 
 def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def spelt_notes(spelt: frozenset[str], notes: Sequence[str]) -> tuple[str, ...]:
-    """Which ids are numbers in some rows and texts in others, unless notes say so of files."""
-    told = [f'column "{name}" ' for name in sorted(spelt)]
-    said = [note for note in notes if "read as string" in note]
-    rest = [one for one in told if not any(note.startswith(one) for note in said)]
-    return tuple(f"{one}has numbers and texts, all read as texts" for one in rest)
-
-
-def _sample_notes(
-    sample: Mapping[str, Mapping[str, list[Any]]], schema: pa.Schema
-) -> tuple[str, ...]:
-    """What some of several files have otherwise."""
-    if len(sample) < 2:
-        return ()
-    schemas = {
-        file: pa.schema([(name, natural_type(some)) for name, some in found.items()])
-        for file, found in sample.items()
-    }
-    return notes_between(schemas, schema)
 
 
 def _check_header(file: str, kind: str, names: Sequence[str], chosen: bool) -> None:

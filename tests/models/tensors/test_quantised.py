@@ -475,6 +475,16 @@ ALONE = {"m.weight": W, "m.weight_scale": np.ones(1, np.float32)}
             {"quant_method": "aqlm"},
             'tensor "m.codes" of "m" and what belongs to it do not fit: m.codes [8, 2, 2], m.code',
         ),
+        (
+            {"m.codebooks": np.ones((1, 256, 1, 4), np.float16), "m.scales": np.ones(8)},
+            {"quant_method": "aqlm"},
+            'tensor "m.codebooks" of "m" is quantised, and there is no "m.codes" — copy it again',
+        ),
+        (
+            {"m.up_blocks": np.ones((1, 2, 2, 8), np.uint8), "m.up_scales": W[None, :2, :2]},
+            {"quant_method": "mxfp4"},
+            'tensor "m.up_blocks" of "m" and what belongs to it do not fit',
+        ),
         ({**HQQ, "m.axis": np.array(2)}, {"quant_method": "hqq"}, 'tensor "m.W_q" of "m" and what'),
         (
             {**HQQ, "m.shape": np.array([-8, -16])},
@@ -501,6 +511,23 @@ def test_what_is_not_known_is_refused_by_name(
         types = {}
     with pytest.raises(PomonaError) as error:
         read(checkpoint(tmp_path / "m", tensors, settings, **types))
+    assert says in str(error.value)
+
+
+@pytest.mark.parametrize("above", [None, np.inf, np.nan])
+def test_scales_of_floats_of_four_bits_need_that_above_them(
+    tmp_path: Path, above: float | None
+) -> None:
+    """compressed-tensors writes it for NVFP4 always: without it all weights are a factor off."""
+    tensors = {"m.weight_packed": W, "m.weight_scale": W[:, :1]}
+    says = 'is quantised, and there is no "m.weight_global_scale" — copy it again'
+    if above is not None:
+        tensors["m.weight_global_scale"] = np.array([above], np.float32)
+        says = f'tensor "m.weight_global_scale" of "m" is {above}, no scale'
+    settings = {"quant_method": "compressed-tensors"}
+    folder = checkpoint(tmp_path / "m", tensors, settings, weight_scale="F8_E4M3")
+    with pytest.raises(PomonaError) as error:
+        read(folder)
     assert says in str(error.value)
 
 

@@ -361,7 +361,8 @@ def _mxfp4(model: Quantised) -> Iterator[PackedWeight]:
         stem = name.removesuffix("_blocks")
         scales = model.part(f"{stem}_scales", name)
         model.matrices({name: stored}, 4)
-        if (stored.dtype, scales.dtype) != ("U8", "U8") or scales.shape != stored.shape[:3]:
+        whole = (*scales.shape, 16) == stored.shape  # a block is 32 numbers, two a byte
+        if (stored.dtype, scales.dtype) != ("U8", "U8") or not whole:
             raise model.misfit(name, stored, scales)
         experts, outputs, groups, width = stored.shape
         shape = (experts, groups * width * 2, outputs)
@@ -375,6 +376,8 @@ def _compressed_float4(model: Quantised, name: str) -> PackedWeight:
     """
     stem = name.removesuffix("_packed")
     (whole,) = model.given(f"{stem}_global_scale")
+    if whole is None and model.part(f"{stem}_scale", name).dtype == "F8_E4M3":
+        whole = model.part(f"{stem}_global_scale", name)
     return _float4(model, stem, name, f"{stem}_scale", whole, divided=True)
 
 
@@ -402,6 +405,8 @@ def _float4(
         or (whole is not None and (prod(whole.shape) != 1 or whole.dtype not in FLOATS))
     ):
         raise model.misfit(codes, *(each for each in (stored, scales, whole) if each))
+    if whole is not None and not np.isfinite(above := numbers(whole).ravel()[0]):
+        raise model.wrong(whole.name, f"is {above}, no scale")
     held = (codes, scale, *([whole.name] if whole else []))
     rows = partial(float4_rows, stored, scales, whole, divided)
     return PackedWeight(name, (outputs, inputs), held, rows)
@@ -458,11 +463,11 @@ def _said(model: Quantised, name: str, of: str) -> list[int]:
 
 
 def _aqlm(model: Quantised) -> Iterator[PackedWeight]:
-    for name, stored in model.view.tensors.items():
-        if not name.endswith(".codes"):
-            continue
-        stem = name.removesuffix("codes")
-        books, scale = (model.part(f"{stem}{end}", name) for end in ("codebooks", "scales"))
+    kinds = (".codes", ".codebooks")
+    stems = {name.rpartition(".")[0]: name for name in model.view.tensors if name.endswith(kinds)}
+    for stem, one in stems.items():
+        ends = ("codes", "codebooks", "scales")
+        stored, books, scale = (model.part(f"{stem}.{end}", one) for end in ends)
         if (
             stored.dtype not in ("I8", "I16", "I32")
             or not {books.dtype, scale.dtype} <= set(FLOATS)
@@ -471,10 +476,10 @@ def _aqlm(model: Quantised) -> Iterator[PackedWeight]:
             or stored.shape[2] != books.shape[0]
             or prod(scale.shape) != stored.shape[0]
         ):
-            raise model.misfit(name, stored, books, scale)
+            raise model.misfit(stored.name, stored, books, scale)
         shape = (stored.shape[0] * books.shape[2], stored.shape[1] * books.shape[3])
         rows = partial(aqlm_rows, stored, books, scale)
-        yield PackedWeight(f"{stem}weight", shape, (name, books.name, scale.name), rows)
+        yield PackedWeight(f"{stem}.weight", shape, (stored.name, books.name, scale.name), rows)
 
 
 _READERS: Mapping[str, Callable[[Quantised], Iterator[PackedWeight]]] = {
