@@ -77,6 +77,17 @@ def test_a_number_ends_behind_a_digit(model: TorchModel) -> None:
             assert isinstance(json.loads(reply.text), int | float)
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("limit", ["maximum", "exclusiveMaximum"])
+def test_zero_is_not_above_zero(model: TorchModel, sign: int, limit: str) -> None:
+    low, high = "exclusiveMinimum", limit
+    if sign < 0:
+        low, high = "exclusiveMaximum", limit.replace("Max", "Min").replace("max", "min")
+    schema = {"type": "number", low: 0, high: sign * 0.001}
+    for reply in drawn(model, schema, 60):
+        assert valid(reply, schema), reply.text
+
+
 def test_a_number_that_is_cut_is_no_other_number(model: TorchModel) -> None:
     for reply in drawn(model, {"type": "integer", "minimum": 10**18}, 5):
         assert reply.finish_reason == "length" and reply.text == "10000"

@@ -38,6 +38,7 @@ _DIGITS = re.compile(r"-?\d[\d.]*\Z")
 _NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": False}
 _LONGEST, _DEEPEST, _MOST = 120_000, 64, 2000  # characters, levels, schemas in a schema
 _MOST_TRIES = 400
+_NEAR_ZERO = 1e-9  # the least bound that the regular expressions of numbers hold
 _MALFORMED = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RecursionError)
 _NOTHING = "Unsatisfiable schema: "
 _ONE = ("items", "additionalProperties")
@@ -247,7 +248,7 @@ def _adapted(schema: Any, root: Mapping[str, Any], close: bool) -> Any:
     if not isinstance(schema, Mapping):
         return schema
     adapted: dict[str, Any] = {}
-    for name, inner in schema.items():
+    for name, inner in _without_zero(schema).items():
         if name == "uniqueItems" and inner is False:  # as if it were not there
             continue
         if name in _NAMED and isinstance(inner, Mapping):
@@ -267,6 +268,19 @@ def _adapted(schema: Any, root: Mapping[str, Any], close: bool) -> Any:
         if isinstance(required, list) and all(name in named for name in required):
             adapted.setdefault("additionalProperties", False)
     return adapted
+
+
+def _without_zero(node: Mapping[str, Any]) -> dict[str, Any]:
+    """An open bound at zero as one beside it, where the other bound is nearer than one: the regular
+    expressions of numbers have zero there.
+    """
+    changed = dict(node)
+    for side, other, sign in (("Minimum", "Maximum", 1), ("Maximum", "Minimum", -1)):
+        bounds = [node.get(f"exclusive{other}"), node.get(other.lower())]
+        ends = [sign * end for end in bounds if isinstance(end, int | float)]
+        if node.get(f"exclusive{side}") == 0 and ends and 2 * _NEAR_ZERO < min(ends) < 1:
+            changed[f"exclusive{side}"] = sign * _NEAR_ZERO
+    return changed
 
 
 def _all(schema: Any) -> Iterator[Mapping[str, Any]]:
