@@ -246,3 +246,18 @@ def test_a_column_that_only_a_later_file_has(
         {"n": 3.0, "new": None},
         {"n": 4.0, "new": {"k": None, "l": 1}},
     ]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_categories_of_polars_are_texts(tmp_path: Path, stream: bool) -> None:
+    """Polars 1 writes a Categorical or Enum as a dictionary of views of texts."""
+    texts = pa.array(["x", "ü"], pa.string_view())
+    places = pa.array([1, None, 0], pa.uint32())
+    column = pa.DictionaryArray.from_arrays(places, texts)
+    batch = pa.record_batch([column, pa.array([1, 2, 3])], ["kind", "n"])
+    new = pa.ipc.new_stream if stream else pa.ipc.new_file
+    with new(str(tmp_path / "a.arrow"), batch.schema) as file:
+        file.write_batch(batch)
+    records = read(tmp_path / "a.arrow")
+    assert records.schema.field("kind").type == pa.string()
+    assert records.to_table().to_pydict() == {"kind": ["ü", None, "x"], "n": [1, 2, 3]}

@@ -163,14 +163,33 @@ def _arrow_batches(file: str) -> Batches:
     with readable(file), store.open_input_file(path) as handle:
         if handle.read_at(6, 0) == b"ARROW1":
             reader = pa.ipc.open_file(handle)
-            yield pa.RecordBatch.from_pylist([], schema=reader.schema)
+            yield _no_rows(reader.schema)
             for index in range(reader.num_record_batches):
-                yield reader.get_batch(index)
+                yield _without_views(reader.get_batch(index))
             return
         handle.seek(0)
         stream = pa.ipc.open_stream(handle)
-        yield pa.RecordBatch.from_pylist([], schema=stream.schema)
-        yield from stream
+        yield _no_rows(stream.schema)
+        yield from map(_without_views, stream)
+
+
+def _no_rows(schema: pa.Schema) -> pa.RecordBatch:
+    types = [pa.string() if _is_of_views(kind) else kind for kind in schema.types]
+    fields = list(zip(schema.names, types, strict=True))
+    return pa.RecordBatch.from_pylist([], schema=pa.schema(fields))
+
+
+def _is_of_views(kind: pa.DataType) -> bool:
+    return pa.types.is_dictionary(kind) and kind.value_type == pa.string_view()
+
+
+def _without_views(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Categories of Polars, whose texts are views, as texts: Arrow 25 decodes none of these."""
+    for place, column in enumerate(batch.columns):
+        if _is_of_views(column.type):
+            texts = column.dictionary.cast(pa.string()).take(column.indices)
+            batch = batch.set_column(place, batch.schema.names[place], texts)
+    return batch
 
 
 def sound(batch: pa.RecordBatch, file: str, row: int | None) -> pa.RecordBatch:
