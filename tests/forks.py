@@ -82,6 +82,7 @@ class Forks:
 
 def _warm() -> None:
     """What many programs import, load and read, and what therefore is there before the first."""
+    gc.disable()  # none of it is garbage
     for module in HEAVY:
         importlib.import_module(module)
     from pomona.recipe import code, steps
@@ -95,6 +96,7 @@ def _warm() -> None:
         code.code_key(f"{steps.__name__}.{file.stem}")
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def _serve(listening: socket.socket, ended: int) -> NoReturn:
