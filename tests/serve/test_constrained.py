@@ -205,6 +205,16 @@ def test_without_the_extra_it_is_said_how_to_get_it(
     [
         ({"response_format": {"type": "json_object"}}, {"text": "{}"}, 200),
         ({"response_format": {"type": "json_object"}}, {"text": "[]"}, 502),
+        (
+            {"response_format": {"type": "json_object", "schema": {"type": "array"}}},
+            {"text": "[]"},
+            200,
+        ),
+        (
+            {"response_format": {"type": "json_object", "schema": {"type": "array"}}},
+            {"text": "{}"},
+            502,
+        ),
         ({"response_format": {"type": "json_object"}}, {"text": "{", "finish": "length"}, 200),
         ({"response_format": {"type": "json_object"}}, {"message": {"refusal": "No."}}, 200),
         ({"response_format": {"type": "of_its_own"}}, {"text": "x"}, 200),

@@ -120,6 +120,10 @@ def _format(given: Any) -> dict[str, Any]:
             return {}
         case {"type": "text", **rest} if not rest:
             return {}
+        case {"type": "json_object", "schema": dict(schema)}:  # as llama.cpp's server takes it
+            return {"schema": schema}
+        case {"type": "json_object", "schema": _}:
+            raise mistyped(f"{FORMAT}.schema", "an object")
         case {"type": "json_object"}:
             return {"schema": {"type": "object"}}
         case {"type": "json_schema", "json_schema": {"schema": dict(schema)}}:
