@@ -134,6 +134,15 @@ def test_whole_numbers_are_not_rounded(capsys: pytest.CaptureFixture[str]) -> No
         assert f'Invalid value for --top-k: "{text}" is no whole number' in capsys.readouterr().err
 
 
+def test_a_value_of_no_option_is_named_with_how_several_are_given(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["data", "filter", "rows.jsonl", "--out", "o.jsonl", "--not-null", "a", "b"]
+    assert main(words) == 2
+    told = '"b" belongs to no option — leave it out; an option of several values is given with each'
+    assert told in capsys.readouterr().err
+
+
 def test_a_package_that_is_missing_is_said_in_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

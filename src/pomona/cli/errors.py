@@ -56,7 +56,7 @@ def _others(error: Exception) -> int:
         from pomona.cli.foreign import hints
 
         chain, tokens = error.command_chain or (), error.root_input_tokens or ()
-        for line in hints(chain, tokens) or [" ".join(str(error).split())]:
+        for line in hints(chain, tokens) or [_usage(error)]:
             tell(f"error: {line}")
         return 2
     if isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in _MEMORY):
@@ -84,6 +84,15 @@ def _others(error: Exception) -> int:
 
     traceback.print_exception(error)
     return 1
+
+
+def _usage(error: Any) -> str:
+    """What is wrong with a command line."""
+    unused = getattr(error, "unused_tokens", None)
+    if not unused:
+        return " ".join(str(error).split())
+    remedy = "leave it out; an option of several values is given with each: --name ONE --name TWO"
+    return f'"{unused[0]}" belongs to no option — {remedy}'
 
 
 def _file(error: OSError) -> str:
