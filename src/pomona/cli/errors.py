@@ -88,8 +88,10 @@ def _others(error: Exception) -> int:
 
 def _usage(error: Any) -> str:
     """What is wrong with a command line."""
-    unused = getattr(error, "unused_tokens", None)
-    if not unused:
+    from cyclopts import UnusedCliTokensError
+
+    unused = error.unused_tokens if isinstance(error, UnusedCliTokensError) else None
+    if not unused:  # an unknown option or command has its nearest name told
         return " ".join(str(error).split())
     remedy = "leave it out; an option of several values is given with each: --name ONE --name TWO"
     return f'"{unused[0]}" belongs to no option — {remedy}'
