@@ -1,8 +1,8 @@
 """What markers buy: `ui-s` after 40 % of its training goes on with and without them for as many
 tokens, and is asked without a list, with a fixed one, and with a length.
 
-    python experiments/markers/students.py [--corpus ui|gnome] [--base NAME] [--arms ARM …] [--seeds N]
-        [--work DIR] [--out FILE]
+    python experiments/markers/students.py [--corpus ui|gnome] [--base NAME] [--form FORM] [--arms ARM …]
+        [--seeds N] [--work DIR] [--out FILE]
 
 Markers are those of ui.yaml and gnome.yaml beside this file. Quality is what checks say: the
 probability of the language, placeholders kept, a usual length, and translated at all. Trainings:
@@ -35,7 +35,16 @@ from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM
 
 from pomona import models, records
-from pomona.markers import Taxonomy, attach, list_of, read_answer, read_taxonomy, tag, training_rows
+from pomona.markers import (
+    Form,
+    Taxonomy,
+    attach,
+    list_of,
+    read_answer,
+    read_taxonomy,
+    tag,
+    training_rows,
+)
 from pomona.models import inference_flops
 from pomona.records import Records, TableSource
 from pomona.stats import Resamples, Share, compare, interval, value_of
@@ -57,7 +66,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 from _students import CHRF, RESAMPLES, kept, where_and_with_what
 
 HERE = Path(__file__).parent
-BASE, FORM, END = "ui-s@40", "compact1", "|"  # the form that these students have learned
+BASE, END = "ui-s@40", "|"
 LADDER = (
     "fr es pt_BR it ca ro gl de nl sv da nb af nn ru pl cs uk be mk hsb tr id el hi zh_Hans cy sw"
 )
@@ -156,13 +165,15 @@ def tagged(corpus: Corpus, work: Path, split: str, taxonomy: Taxonomy) -> pa.Tab
     return records.read(out).to_table().append_column("prompt", pa.array(prompts))
 
 
-def examples_of(arm: str, rows: pa.Table, taxonomy: Taxonomy, codec: Any, context: int) -> Examples:
+def examples_of(
+    arm: str, rows: pa.Table, taxonomy: Taxonomy, form: Form, codec: Any, context: int
+) -> Examples:
     """What a student sees; in MeCo's order every row with its markers and without."""
     repeats = temperature_repeats(rows["lang"].to_pylist(), 3)
     texts = [rows[name].to_pylist() for name in ("prompt", "translation")]
     if (dropout := ARMS[arm]) is not None:
         made = training_rows(
-            rows, taxonomy, prompt="prompt", completion="translation", id="id", form=FORM,
+            rows, taxonomy, prompt="prompt", completion="translation", id="id", form=form,
             dataset_dropout=dropout[0], sample_dropout=dropout[1], answers=arm != "meco",
         )  # fmt: skip
         marked = [made[name].to_pylist() for name in ("prompt", "translation")]
@@ -175,8 +186,9 @@ def examples_of(arm: str, rows: pa.Table, taxonomy: Taxonomy, codec: Any, contex
 
 
 def train(
-    corpus: Corpus, base: str, arm: str, seed: int, rows: pa.Table, taxonomy: Taxonomy, work: Path
-) -> Path:
+    corpus: Corpus, base: str, arm: str, seed: int, rows: pa.Table, taxonomy: Taxonomy, form: Form,
+    work: Path,
+) -> Path:  # fmt: skip
     """The checkpoint of a student, trained now unless it is there."""
     out = work / f"{arm.replace('/', '-')}-{seed}"
     if out.exists():
@@ -186,7 +198,7 @@ def train(
         folder, dtype=torch.float32, attn_implementation="eager", local_files_only=True
     )
     codec = models.Codec(folder, network, chat=False)
-    examples = examples_of(arm, rows, taxonomy, codec, corpus.context)
+    examples = examples_of(arm, rows, taxonomy, form, codec, corpus.context)
     settings = TrainSettings(
         tokens=corpus.tokens, batch_tokens=4096, learning_rate=3e-3, optimizer="muon", seed=seed,
         weight_decay=0.05, warmup=0.02, save_every=200,
@@ -231,6 +243,7 @@ class Items:
 
     table: pa.Table
     taxonomy: Taxonomy
+    form: Form
 
     def column(self, name: str) -> list[Any]:
         return self.table[name].to_pylist()
@@ -273,7 +286,7 @@ class Items:
             spoken = [f" (at most {end} characters)" if end else "" for end in ends]
             return [p.replace("<|to|>", f"{s}<|to|>") for p, s in zip(prompts, spoken, strict=True)]
         given = zip(prompts, self.given(mode), strict=True)
-        return [attach(prompt, values, self.taxonomy, FORM) for prompt, values in given]
+        return [attach(prompt, values, self.taxonomy, self.form) for prompt, values in given]
 
     def most(self, bucket: str | None) -> int | None:
         """The most characters of a bucket."""
@@ -309,27 +322,32 @@ class Asked:
 
 def asked(arm: str, mode: str, folders: Sequence[Path], items: Items, work: Path) -> Asked:
     """Answers without their lists, the lists, and what an answer costs. Forced is a list where the
-    answer is begun with it: what is given, and the rest as it was inferred.
+    answer is begun with it as `MarkersContext` begins it: what is given, and the rest as it was
+    inferred behind the same prompt, which is paid for too.
     """
     told = Asked([], [], 0.0)
-    prompts, forced = items.prompts(mode), mode.endswith(" forced")
+    forced, mode = mode.endswith(" forced"), mode.removesuffix(" forced")
+    prompts = items.prompts(mode)
     for folder in folders:
-        file = work / f"answers/{folder.name}-{mode.replace(' ', '-')}.json"
+        drawn = ask(folder, prompts, work / f"answers/{folder.name}-{mode}.json")
+        shape = models.load(str(folder)).shape
+        first = 0.0
         if forced:
-            before = ask(folder, [], work / f"answers/{folder.name}-inferred.json")
-            own = [read_answer(text, items.taxonomy, FORM)[0] or {} for text, *_ in before]
+            own = [read_answer(text, items.taxonomy, items.form)[0] or {} for text, *_ in drawn]
             begun = [{**v, **g} for v, g in zip(own, items.given(mode), strict=True)]
-            heads = [list_of(values, items.taxonomy, FORM) + END for values in begun]
-            drawn = ask(folder, [p + h for p, h in zip(prompts, heads, strict=True)], file)
-        else:
-            drawn = ask(folder, prompts, file)
+            heads = [list_of(values, items.taxonomy, items.form) + END for values in begun]
+            both = [p + h for p, h in zip(prompts, heads, strict=True)]
+            again = ask(folder, both, work / f"answers/{folder.name}-{mode}-forced.json")
+            lists = np.array([d[1] - b[1] for d, b in zip(again, drawn, strict=True)])
+            first = inference_flops(shape, np.array([d[1] for d in drawn]), lists).mean()
+            drawn = again
         lists = arm not in ("none", "meco") and not forced
-        read = [read_answer(text, items.taxonomy, FORM) if lists else (None, text)
+        read = [read_answer(text, items.taxonomy, items.form) if lists else (None, text)
                 for text, *_ in drawn]  # fmt: skip
         told.answers.append([text.strip() for _, text in read])
         told.lists.append([values for values, _ in read])
-        spent = inference_flops(models.load(str(folder)).shape, *np.array([d[1:] for d in drawn]).T)
-        told.flops += float(spent.mean()) / len(folders)
+        spent = inference_flops(shape, *np.array([d[1:] for d in drawn]).T)
+        told.flops += float(spent.mean() + first) / len(folders)
     return told
 
 
@@ -514,6 +532,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--corpus", choices=list(CORPORA), default="ui")
     parser.add_argument("--base", default=BASE)
+    parser.add_argument("--form", choices=("compact", "compact1"), default="compact")
     parser.add_argument("--arms", nargs="+", choices=list(ARMS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--work", type=Path)
@@ -522,6 +541,7 @@ def main() -> None:
     torch.set_num_threads(1)
     corpus, taxonomy = CORPORA[given.corpus], read_taxonomy(HERE / f"{given.corpus}.yaml")
     own = "" if given.base == BASE else f"-{given.base}"
+    own += "" if given.form == "compact" else f"-{given.form}"
     arms = tuple(given.arms or corpus.arms)
     work = given.work or ROOT / f"runs/markers-{given.corpus}{own}"
     work.mkdir(parents=True, exist_ok=True)
@@ -531,9 +551,11 @@ def main() -> None:
     with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool:
         for seed in range(given.seeds):
             for arm in arms:
-                asked_for = pool.submit(train, corpus, given.base, arm, seed, rows, taxonomy, work)
+                asked_for = pool.submit(
+                    train, corpus, given.base, arm, seed, rows, taxonomy, given.form, work
+                )
                 folders[arm].append(asked_for.result())
-    test = Items(items, taxonomy)
+    test = Items(items, taxonomy, given.form)
     found = {
         (arm, mode): asked(arm, mode, folders[arm], test, work)
         for arm in arms
@@ -541,7 +563,7 @@ def main() -> None:
     }
     told = {
         **where_and_with_what(range(given.seeds)),
-        "base": given.base, "tokens": corpus.tokens, "taxonomy": taxonomy.digest,
+        "base": given.base, "form": given.form, "tokens": corpus.tokens, "taxonomy": taxonomy.digest,
         "rows": frequencies(rows), **results(found, test, rows, corpus.untranslated),
     }  # fmt: skip
     out = given.out or HERE / f"results/{given.corpus}{own}.json"
