@@ -47,7 +47,7 @@ def test_no_output_is_another(tmp_path):
 def test_nothing_lies_in_a_folder_that_is_replaced():
     with pytest.raises(PomonaError, match=r"in/a\.parquet: lies in in, which is --work"):
         check_outputs({"--work": "in"}, ["in/a.parquet"], folders=["--work"])
-    with pytest.raises(PomonaError, match="w/o: lies in w, which is --work"):
+    with pytest.raises(PomonaError, match=r"w/o: lies in w, which is --work.* — write --out to"):
         check_outputs({"--out": "w/o", "--work": "w"}, folders=["--work"])
     check_outputs({"--out": "in/new.parquet"}, ["in"])
 

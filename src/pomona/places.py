@@ -98,7 +98,7 @@ def check_outputs(
         for other_name, other in places.items():
             if other_name != name:
                 both = f"would be {name} and {other_name} at once"
-                _compare(name, place, other, both, name in folders)
+                _compare(name, place, other, both, name in folders, other_name)
 
 
 class _Place:
@@ -129,15 +129,17 @@ class _Place:
         return self.remote == other.remote and self.path in other.path.parents
 
 
-def _compare(name: str, place: _Place, other: _Place, wrong: str, holds: bool) -> None:
-    remedy = f"write {name} to another path"
+def _compare(
+    name: str, place: _Place, other: _Place, wrong: str, holds: bool, inner: str | None = None
+) -> None:
+    """inner: the output that `other` is; None where it is an input, which stays where it is."""
     if place.same(other):
-        raise PomonaError(wrong, where=place.given, remedy=remedy)
+        raise PomonaError(wrong, where=place.given, remedy=f"write {name} to another path")
     if holds and place.holds(other):
         raise PomonaError(
             f"lies in {place.given}, which is {name}: nothing else may be there",
             where=other.given,
-            remedy=remedy,
+            remedy=f"write {inner or name} to another path",
         )
 
 

@@ -66,8 +66,8 @@ def test_json_and_a_dry_run(recipe: Path, capsys: Capture) -> None:
         (
             ["merge", "recipe.yaml", "one"],
             (
-                "error: {}/one: is there already — choose another name, or write over it with "
-                "--overwrite"
+                "error: {}/one: holds files and is no folder that Pomona made, so it is not "
+                "replaced — choose another name"
             ),
         ),
         (

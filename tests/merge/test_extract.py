@@ -207,7 +207,11 @@ def test_an_adapter_replaces_neither_its_models_nor_a_folder_of_somebody_else(
             extract_adapter(tuned, base, out, rank=1)
         assert sorted(path.name for path in out.iterdir()) == before
     extract_adapter(tuned, base, tmp_path / "out", rank=1)
-    extract_adapter(tuned, base, tmp_path / "out", rank=2)
+    with pytest.raises(
+        PomonaError, match=r"out: is there already .* write over it with --overwrite"
+    ):
+        extract_adapter(tuned, base, tmp_path / "out", rank=2)
+    extract_adapter(tuned, base, tmp_path / "out", rank=2, overwrite=True)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from typing import Any, Literal
 import numpy as np
 
 from pomona.errors import PomonaError, nearest
-from pomona.files import check_ours
 from pomona.merge.adapter_methods import (
     METHODS,
     AdapterMethod,
@@ -30,7 +29,14 @@ from pomona.merge.preparing.adapter_files import (
     Adapter,
     read_adapter,
 )
-from pomona.models.tensors import NewTensor, Stored, stored_array, to_float32, write_made
+from pomona.models.tensors import (
+    NewTensor,
+    Stored,
+    check_free,
+    stored_array,
+    to_float32,
+    write_made,
+)
 from pomona.places import check_outputs
 from pomona.workspace import refuse_changed, stamp
 
@@ -69,6 +75,7 @@ def combine_adapters(
     majority_sign: MajoritySign = "total",
     seed: int = 0,
     dtype: Literal["F32", "BF16", "F16"] = "F32",
+    overwrite: bool = False,
     dry_run: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> CombinedAdapter:
@@ -92,13 +99,14 @@ def combine_adapters(
         majority_sign: What ties elects signs by: the sum of the elements, or their number.
         seed: Seed of what DARE draws.
         dtype: Type of the matrices.
+        overwrite: Replace an adapter that is there and that Pomona wrote.
         dry_run: Compute ranks and errors, and write nothing.
     """
     rule = CombiningRule(method, rank, density, majority_sign, seed)
     _check(rule, adapters, weights)
     folders, out = [locate_model(str(adapter)) for adapter in adapters], Path(out)
     check_outputs({"the adapter": out}, folders, folders=["the adapter"])
-    check_ours(out, KIND)
+    check_free(out, KIND, overwrite)
     before = stamp(folders)
     sources = [
         _Source(str(name), read_adapter(folder), float(weight))

@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.files import check_ours
 from pomona.merge.planning.checking import same_bytes
 from pomona.merge.planning.models import locate_model
 from pomona.merge.preparing.keymap import ties_in
@@ -31,6 +30,7 @@ from pomona.models.tensors import (
     Stored,
     TensorRows,
     View,
+    check_free,
     dequantised,
     encode_finite,
     is_embedding,
@@ -176,6 +176,7 @@ def extract_adapter(
     modules: Sequence[str] = ("*",),
     whole: bool = True,
     dtype: Literal["F32", "BF16", "F16"] = "F32",
+    overwrite: bool = False,
     dry_run: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Extraction:
@@ -198,6 +199,7 @@ def extract_adapter(
         whole: Save embeddings, heads, norms and other changed tensors that are no matrices of
             linear layers as they are (modules_to_save).
         dtype: Type of the adapter's matrices.
+        overwrite: Replace an adapter that is there and that Pomona wrote.
         dry_run: Compute ranks and errors, and write nothing.
     """
     wrong = {
@@ -210,7 +212,7 @@ def extract_adapter(
         raise PomonaError(message, where="extract", remedy=remedy)
     finetuned, base, out = locate_model(str(finetuned)), locate_model(str(base)), Path(out)
     check_outputs({"the adapter": out}, [finetuned, base], folders=["the adapter"])
-    check_ours(out, KIND)
+    check_free(out, KIND, overwrite)
     before = stamp([finetuned, base])
     new, old = _Numbers.of(finetuned), _Numbers.of(base)
     _check_pair(new, old)

@@ -114,9 +114,10 @@ def test_files_that_are_none(file: Path, tmp_path: Path) -> None:
         assert says in str(caught.value)
     mine = tmp_path / "mine.gguf"
     mine.write_bytes(file.read_bytes())
-    with pytest.raises(PomonaError, match="is there already"):
-        compress(f"gguf:{file}", mine, method="Q8_0")
-    with pytest.raises(PomonaError, match="is not what Pomona wrote there"):
-        compress(f"gguf:{file}", mine, method="Q8_0", overwrite=True)
+    for overwrite in (False, True):
+        with pytest.raises(PomonaError, match="is not what Pomona wrote there"):
+            compress(f"gguf:{file}", mine, method="Q8_0", overwrite=overwrite)
     compress(f"gguf:{file}", tmp_path / "ours.gguf", method="Q8_0")
+    with pytest.raises(PomonaError, match="is there already"):
+        compress(f"gguf:{file}", tmp_path / "ours.gguf", method="Q4_0")
     compress(f"gguf:{file}", tmp_path / "ours.gguf", method="Q4_0", overwrite=True)

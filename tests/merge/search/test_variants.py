@@ -119,6 +119,13 @@ def test_dry_runs_check_and_write_nothing(project: Path) -> None:
 def test_what_cannot_be_left_out_or_swept(project: Path) -> None:
     with pytest.raises(PomonaError, match="models: 1 expert: without it nothing is left to merge"):
         leave_one_out(plain("german"), project / "out")
+    two = plain("german", "french") | {"merge_method": "slerp", "base_model": "german"}
+    with pytest.raises(
+        PomonaError,
+        match="merge_method slerp: merges exactly 2 models: without one of them nothing is left to "
+        "merge — leave experts out of a method that takes any number, such as linear or ties",
+    ):
+        leave_one_out(two, project / "out", dry_run=True)
     with pytest.raises(PomonaError, match='the free parameter "german" has no value'):
         leave_one_out(project / "recipe.yaml", project / "out")
     with pytest.raises(PomonaError, match=r"sweep: no value is set — give --set NAME=0,0.5,1"):

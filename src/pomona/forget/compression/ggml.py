@@ -94,12 +94,9 @@ def quantise(
 
 
 def _check_free(out: Path, overwrite: bool) -> None:
-    """Raise PomonaError where something is that may not be replaced: not to be, or not ours."""
+    """Raise PomonaError where something is that may not be replaced: not ours, or not to be."""
     if not os.path.lexists(out):
         return
-    if not overwrite:
-        remedy = "choose another name, or write over it with --overwrite"
-        raise PomonaError("is there already", where=out, remedy=remedy)
     begin = b""
     if out.is_file():
         with open_file(out) as stream:
@@ -107,6 +104,9 @@ def _check_free(out: Path, overwrite: bool) -> None:
     if begin[:4] != b"GGUF" or _SIGNATURE.encode() not in begin:
         remedy = "choose another name, or move away what is there"
         raise PomonaError("is not what Pomona wrote there", where=out, remedy=remedy)
+    if not overwrite:
+        remedy = "choose another name, or write over it with --overwrite"
+        raise PomonaError("is there already", where=out, remedy=remedy)
 
 
 def _opened(file: Path) -> Any:

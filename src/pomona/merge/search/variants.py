@@ -19,6 +19,7 @@ from pomona._version import __version__
 from pomona.errors import PomonaError
 from pomona.files import atomic_directory, write_json, write_text
 from pomona.merge.plan import MERGED
+from pomona.merge.reading.parameters import METHODS
 from pomona.merge.search.experts import Expert, experts_of, without
 from pomona.merge.search.judge import Judge, read_items
 from pomona.merge.search.page import render_matrix
@@ -123,8 +124,16 @@ def variants(
     document: Mapping[str, Any], experts: list[Expert], values: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
     """The full recipe and the recipes without one expert each, by name. Raises PomonaError for
-    fewer than two experts.
+    fewer than two experts, and for methods of a fixed number of models.
     """
+    method = METHODS.get(str(document.get("merge_method")))
+    if method is not None and (most := method.most or method.experts[1]):
+        raise PomonaError(
+            f"merges exactly {most} model{'s' * (most > 1)}: without one of them nothing is left "
+            "to merge",
+            where=f"merge_method {method.name}",
+            remedy="leave experts out of a method that takes any number, such as linear or ties",
+        )
     if len(experts) < 2:
         raise PomonaError(
             f"{len(experts)} expert: without it nothing is left to merge",
@@ -232,6 +241,8 @@ def sweep(
     read = read_search_recipe(recipe)
     out = Path(out)
     swept = _combined(read.document, out, values)
+    for one in swept:
+        check_free(one.folder, MERGED, overwrite)
     workspace = SearchWorkspace(out, models=models, seed=seed, recipe=read)
     if dry_run:
         with workspace.outlined():
@@ -240,8 +251,6 @@ def sweep(
         return swept
     from pomona.merge.engine.run import merge_many
 
-    for one in swept:
-        check_free(one.folder, MERGED, overwrite)
     with workspace.locked(**engine):
         plans = [workspace.plan(one.recipe) for one in swept]
         merge_many(

@@ -156,16 +156,16 @@ class Journal:
 
 
 def check_free(out: Path, kind: str, overwrite: bool) -> None:
-    """Raise PomonaError when OUT may not be written: there already, or to be overwritten and not
-    ours.
+    """Raise PomonaError when OUT may not be written: not ours, or there already and not to be
+    overwritten.
     """
+    check_ours(out, kind)
     if os.path.lexists(out) and not overwrite:
         raise PomonaError(
             "is there already",
             where=out,
             remedy="choose another name, or write over it with --overwrite",
         )
-    check_ours(out, kind)
 
 
 SHARD = 5_000_000_000  # bytes of a shard when nothing is said
