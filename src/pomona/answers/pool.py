@@ -27,9 +27,9 @@ class Answer:
     is the selection's).
 
     `spent` covers candidates, further evidence, and what judges are asked, score and embed.
-    `stopped_by` is "complete", "agreement", what knew the answer before any was drawn ("lookup",
-    "copy", "phrases", "selector"), or the limit that was met: "tokens", "flops", "money" or
-    "seconds". `strategy` is its signature.
+    `stopped_by` is "complete", "agreement", "reward", what knew the answer before any was
+    drawn ("lookup", "copy", "phrases", "selector"), or the limit that was met: "tokens", "flops",
+    "money" or "seconds". `strategy` is its signature.
     `notes` has "selection" (what the selection tells), "pool" (distinct share and agreement), and
     one entry for each context by its name; all of it can be written as JSON.
     """

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     )
     from pomona.markers.columns import PREFIX as PREFIX
     from pomona.markers.coverage import report as report
+    from pomona.markers.kept import same_language as same_language
     from pomona.markers.lists import (
         Form as Form,
         Offered as Offered,
@@ -60,6 +61,7 @@ __getattr__, __dir__ = lazily(
     {
         "asking": "MarkedModel MarkedReply MarkersContext open_markers",
         "columns": "PREFIX",
+        "kept": "same_language",
         "lists": "Form Offered attach begin detach escape list_of read_answer read_list unescape",
         "coverage": "report",
         "results": "Coverage Report",

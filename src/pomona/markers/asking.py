@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pomona.answers import Wrapper
 from pomona.errors import PomonaError
 from pomona.markers.chats import Conversation
+from pomona.markers.kept import Wishes
 from pomona.markers.lists import CLOSE, END, Form, attach, begin, escape
 from pomona.markers.splitting import Held, behind, may_be_list, split_list
 from pomona.markers.taxonomy import Marker, Taxonomy, Value
@@ -93,6 +94,9 @@ class MarkedModel(Wrapper):
         super().__init__(model)
         self.trained, self.given = trained, trained.values(values)
         self.forced = forced and bool(self.given)
+        self._wishes = Wishes(trained.taxonomy, self.given)
+        if self._wishes.values:
+            self.abilities |= {"check"}
         self._firsts: deque[_First] = deque(maxlen=_REMEMBERED)
         self.identity = f"{model.identity} {_identity(trained, self.given, self.forced)}"
 
@@ -153,6 +157,10 @@ class MarkedModel(Wrapper):
     ) -> tuple[list[NDArray[np.float32]], Spent]:
         """The model's own of completions as they are, without lists."""
         return await self.model.logprobs(self.asked(request), completions, end=end)
+
+    async def kept(self, texts: Sequence[str]) -> list[dict[str, int]]:
+        """See the protocol: of what is given."""
+        return await asyncio.to_thread(lambda: [self._wishes.kept(text) for text in texts])
 
     def tokens(self, request: Request) -> int:
         """The model's own, with the list."""

@@ -30,7 +30,7 @@ from pomona.models.sampling import SamplingOptions
 
 Ability = Literal[
     "generate", "score", "embed", "options", "schema", "tools", "states", "train", "batches",
-    "prefix",
+    "prefix", "check",
 ]  # fmt: skip
 # Who has what is missing elsewhere: the remedy of every refusal.
 HAVE: dict[Ability, str] = {
@@ -46,6 +46,7 @@ HAVE: dict[Ability, str] = {
     "batches": "use a model behind a server: http://HOST/v1#NAME",
     "prefix": "use a torch model (hf:PATH) or llama.cpp (gguf:PATH), or give the prompt as it is "
     "(--raw, /v1/completions)",
+    "check": "tell it markers that can be measured on an answer, such as a length",
 }
 
 
@@ -120,6 +121,13 @@ class Model:
     async def vectors(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], Spent]:
         """Unit vectors `[n, d]`, with the ability "embed", and what they cost."""
         raise self.without("embed")
+
+    async def kept(self, texts: Sequence[str]) -> list[dict[str, int]]:
+        """Of each text and each wish that it was told beside the prompt, with the ability "check":
+        0 where the text is as wished, -1 where it has less, 1 where it has more or something else;
+        nothing of what cannot be measured.
+        """
+        raise self.without("check")
 
     async def echo(self, request: Request) -> tuple[list[Token], Spent]:
         """The tokens of the prompt as `Reply.tokens` has those of an answer, with the ability

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.markers import PREFIX, Marker, Taxonomy
+from pomona.markers import PREFIX, Marker, Taxonomy, same_language
 from pomona.recipe.accounts import Accounts
 from pomona.recipe.graph import RunFolder, Step, ancestors
 from pomona.recipe.lever import Beside
@@ -181,7 +181,7 @@ class _Table:
         order = list(marker.values) if marker.edges is not None else None
         for place in range(len(m.answers)):
             pairs = list(zip(self._answers[m.variant, place][name], self.wished[name], strict=True))
-            same = _same_language if marker.measure == "language" else _same
+            same = same_language if marker.measure == "language" else _same
             found["kept"].append(_sums(pairs, same))
             if order or marker.kind in ("integer", "float"):
                 at: Callable[[Any], Any] = order.index if order else float
@@ -237,8 +237,3 @@ def _sums(pairs: Sequence[tuple[Any, Any]], holds: Callable[[Any, Any], bool]) -
 
 def _same(answer: Any, wish: Any) -> bool:
     return answer == wish
-
-
-def _same_language(answer: str, wish: str) -> bool:
-    """Whether a language that was recognised, which has no region or script, is the one wished."""
-    return answer == wish.replace("-", "_").split("_")[0]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pomona.sample.selection.choosing import choose as choose
     from pomona.sample.selection.mbr import chrf_mbr as chrf_mbr, extremes as extremes
     from pomona.sample.strategy import (
+        KEPT as KEPT,
         NAMED as NAMED,
         REWARDS as REWARDS,
         TEMPERATURE as TEMPERATURE,
@@ -35,6 +36,6 @@ __getattr__, __dir__ = lazily(
         "selection.choice": "SelectionContext",
         "selection.choosing": "choose",
         "selection.mbr": "chrf_mbr extremes",
-        "strategy": "NAMED REWARDS TEMPERATURE Strategy hedged parse_strategy temperatures",
+        "strategy": "KEPT NAMED REWARDS TEMPERATURE Strategy hedged parse_strategy temperatures",
     },
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from functools import partial
@@ -30,7 +31,7 @@ from pomona.models import Model, Reply, Request, Spent, able, prompt_tokens, wai
 from pomona.places import check_outputs
 from pomona.records import Card, Records
 from pomona.sample.selection.choice import SelectionContext
-from pomona.sample.selection.choosing import agreement, check, choose, needs_logprobs
+from pomona.sample.selection.choosing import agreement, check, choose, needs_logprobs, rewards
 from pomona.sample.selection.mbr import beside
 from pomona.sample.strategy import REWARDS, Strategy, parse_strategy, temperatures
 
@@ -102,7 +103,8 @@ async def answer(
         account.add(Spent(flops=notes[lever.name].get("flops", 0.0)))
         if "answer" in notes[lever.name]:
             return _known(notes[lever.name], strategy, first.spent, notes)
-    drawn = _Pool(request, panel, strategy, account, context, notes, progress)
+    known: dict[str, float] = {}  # rewards
+    drawn = _Pool(request, panel, strategy, account, context, notes, progress, known)
     stopped = await drawn.fill(plan)
     if not drawn.replies:
         raise BudgetSpent(stopped)
@@ -113,7 +115,7 @@ async def answer(
     # What contexts want judged.
     items = tuple(str(item) for noted in notes.values() for item in noted.get("checklist", ()))
     selection = SelectionContext(
-        request, strategy, panel, account, judge, request.seed, items, weights
+        request, strategy, panel, account, judge, request.seed, items, weights, rewards=known
     )
     before = None
     if chooser is not None:
@@ -207,6 +209,7 @@ class _Pool:
     context: Sequence[Context]
     notes: Mapping[str, Any]
     progress: Progress | None
+    rewards: dict[str, float] = field(default_factory=dict)
     came: int = 0
     replies: list[Reply] = field(default_factory=list)
     notes_of: list[dict[str, Any]] = field(default_factory=list)
@@ -226,7 +229,7 @@ class _Pool:
             if met is not None:
                 return met
             if start + size < len(plan) and await self._agrees():
-                return "agreement"
+                return "reward" if self.strategy.checked else "agreement"
         return "complete"
 
     def _count(self, reply: Reply) -> None:
@@ -236,6 +239,11 @@ class _Pool:
 
     async def _agrees(self) -> bool:
         stop, pool = self.strategy.stop, [reply for reply in self.replies if reply.answered]
+        if stop is not None and self.strategy.checked:
+            told = (self.request, self.strategy, self.models, self.account)
+            selection = SelectionContext(*told, rewards=self.rewards)
+            found = await rewards(selection, [text_of(reply) for reply in pool])
+            return max(found, default=-math.inf) >= stop - 1e-9
         if stop is None or len(pool) < _FEWEST:
             return False
         return await beside(partial(agreement, self.strategy, pool)) >= stop - 1e-9
@@ -413,7 +421,7 @@ def answer_all(
             Given several times, the models share each pool.
         strategy: Such as greedy, hedged5-mbr, hedged5-chops, sample16-vote-stop0.6,
             ladder5-best-t1.2.
-        reward: best: mean, sum, MODULE:FUNCTION or http://HOST/PATH.
+        reward: best: mean, sum, kept, within, MODULE:FUNCTION or http://HOST/PATH.
         extract: vote: answer, number, boxed, text, regex:PATTERN or MODULE:FUNCTION.
         language: xmbr: language of the further evidence.
         context: What the models see beside the prompt.

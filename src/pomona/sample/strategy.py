@@ -22,6 +22,7 @@ Utility = Literal["chrf", "bleu", "embedding", "judge"]
 MOST = 256
 TEMPERATURE = 0.8
 REWARDS = ("mean", "sum")
+KEPT = ("kept", "within")
 NAMED: tuple[str, ...] = (
     "greedy",
     "sample",
@@ -68,7 +69,7 @@ _OWNER = {
 _WORDS = {
     **{word: ("select", word) for word in get_args(Select)},
     **{word: ("utility", word) for word in get_args(Utility)},
-    **{word: ("reward", word) for word in REWARDS},
+    **{word: ("reward", word) for word in (*REWARDS, *KEPT)},
     **{word: ("extract", word) for word in EXTRACTORS},
 }
 
@@ -85,11 +86,12 @@ class Strategy:
         answers in another `language`; "chops", a judge with a checklist.
     temperature, top_p, min_p, top_k, penalties: None takes the request's, and temperature 0.8 where
         that asks for 0.
-    utility: of mbr and xmbr. reward: of best, "mean" or "sum" of log-probabilities,
-        `module:function`, or the URL of a reward model.
+    utility: of mbr and xmbr. reward: of best, "mean" or "sum" of log-probabilities, "kept", the
+        share of the markers that were given to which an answer keeps, or "within", the same with
+        lengths as maxima; `module:function`, or the URL of a reward model.
     extract: of vote, "answer", "number", "boxed", "text", `regex:PATTERN` or `module:function`.
-    stop: draw `round` answers at a time, and no more once so large a share agrees. items: of the
-        checklist.
+    stop: draw `round` answers at a time, and no more once so large a share agrees, or with a reward
+        other than of log-probabilities once an answer has so high a one. items: of the checklist.
     A PomonaError when a value is out of range, or does not belong to the selection.
     """
 
@@ -131,7 +133,7 @@ class Strategy:
         self._check_outside()
         if self.pool == "greedy" and self.n != 1:
             raise _wrong(f"greedy has one answer, not {self.n}", f"try hedged{self.n}")
-        if self.stop is not None and self.n < 3:
+        if self.stop is not None and self.n < 3 and not self.checked:
             remedy = "draw at least 3, or leave stop out"
             raise _wrong(f"{self.n} answers cannot stop early", remedy)
 
@@ -153,6 +155,11 @@ class Strategy:
         return "-".join(parts)
 
     @property
+    def checked(self) -> bool:
+        """Whether each answer has a reward of its own, whatever the others are."""
+        return self.select == "best" and self.reward not in REWARDS
+
+    @property
     def sampling(self) -> dict[str, Any]:
         """The parameters of its own, which the request's give way to."""
         return {name: value for name in BOUNDS if (value := getattr(self, name)) is not None}
@@ -168,12 +175,16 @@ class Strategy:
     @property
     def outside(self) -> tuple[str, ...]:
         """Which of reward, extract and language are one's own and so not part of the name."""
-        known = {"reward": REWARDS, "extract": EXTRACTORS, "language": (_DEFAULTS["language"],)}
+        known = {
+            "reward": (*REWARDS, *KEPT),
+            "extract": EXTRACTORS,
+            "language": (_DEFAULTS["language"],),
+        }
         return tuple(name for name in known if getattr(self, name) not in known[name])
 
     def _check_outside(self) -> None:
         for what, value, known, custom in (
-            ("reward", self.reward, REWARDS, "MODULE:FUNCTION, http://HOST/PATH"),
+            ("reward", self.reward, (*REWARDS, *KEPT), "MODULE:FUNCTION, http://HOST/PATH"),
             ("extractor", self.extract, EXTRACTORS, "regex:PATTERN, MODULE:FUNCTION"),
         ):
             if value not in known and ":" not in value:

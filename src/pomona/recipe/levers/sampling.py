@@ -17,7 +17,7 @@ from pomona.recipe.lever import Lever
 from pomona.recipe.schema import Recipe
 from pomona.recipe.steps.sampling import BOUNDS, RANDOM
 from pomona.recipe.system import System, family, pool_name
-from pomona.sample import Strategy, parse_strategy
+from pomona.sample import KEPT, Strategy, parse_strategy
 
 
 def _strategies(names: list[str]) -> list[str]:
@@ -32,6 +32,9 @@ def _mistake(names: list[str], place: int) -> str:
         strategy = parse_strategy(name)
     except PomonaError as error:
         return f"{error.message}: {error.remedy}"
+    if strategy.reward in KEPT:
+        told = "`pomona sample` and `pomona serve` have it"
+        return f'"{strategy.reward}" is of the markers that a request is told: {told}'
     if strategy.n < 2:
         return f'"{name}" has one answer: give a pool of at least 2, such as hedged5-mbr'
     for other in names[:place]:

@@ -44,6 +44,7 @@ class SelectionContext:
     checklist: tuple[str, ...] = ()  # further items for the judge, from feedback
     weights: tuple[float, ...] = ()  # of the candidates as evidence, where they differ
     spent: Spent = field(default_factory=Spent)
+    rewards: dict[str, float] = field(default_factory=dict)  # by text, as far as they are known
 
     @property
     def arbiter(self) -> Model:

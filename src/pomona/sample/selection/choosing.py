@@ -22,7 +22,7 @@ from pomona.models import Model, Reply, able
 from pomona.sample.selection.choice import Choice, SelectionContext, highest
 from pomona.sample.selection.judging import chops
 from pomona.sample.selection.mbr import embedder, mbr, textual, xmbr
-from pomona.sample.strategy import REWARDS, Strategy
+from pomona.sample.strategy import KEPT, REWARDS, Strategy
 from pomona.tasks import extractor
 
 _GRACE = 1.0  # seconds
@@ -64,21 +64,53 @@ async def best(context: SelectionContext, pool: Sequence[Reply]) -> Choice:
     "mean" and "sum" are of the log-probabilities of a candidate's tokens under the judge, or
     without one under the model that drew it. `module:function` is called with prompt and answer and
     returns a number (or an awaitable of one); one call runs at a time. An http address is a reward
-    model, see `models.http.RewardModel`. A PomonaError when a reward is not finite.
+    model, see `models.http.RewardModel`. "kept" and "within": see `_keeping`. A PomonaError when a
+    reward is not finite.
     """
-    reward, texts = context.strategy.reward, [text_of(reply) for reply in pool]
-    if reward in REWARDS:
-        scores = await _likelihoods(context, pool, texts)
-    elif reward.startswith(("http:", "https:")):
-        scores = await _rewards(reward, conversation(context.request), texts)
+    texts = [text_of(reply) for reply in pool]
+    if context.strategy.checked:
+        scores = await rewards(context, texts)
     else:
-        scores = [await _called(reward, conversation(context.request), text) for text in texts]
+        scores = await _likelihoods(context, pool, texts)
+        _finite(context.strategy.reward, scores)
+    return Choice(highest(scores), tuple(scores))
+
+
+async def rewards(context: SelectionContext, texts: Sequence[str]) -> list[float]:
+    """The reward of each answer, of those that differ once: what it is of was asked before where
+    the pool came in rounds.
+    """
+    reward, known = context.strategy.reward, context.rewards
+    if new := [text for text in dict.fromkeys(texts) if text not in known]:
+        asked = conversation(context.request)
+        if reward in KEPT:
+            scores = await _keeping(context, new)
+        elif reward.startswith(("http:", "https:")):
+            scores = await _rewards(reward, asked, new)
+        else:
+            scores = [await _called(reward, asked, text) for text in new]
+        _finite(reward, scores)
+        known |= dict(zip(new, scores, strict=True))
+    return [known[text] for text in texts]
+
+
+def _finite(reward: str, scores: Sequence[float]) -> None:
     for at, score in enumerate(scores):
         if not math.isfinite(score):
             message = f"the reward of candidate {at} is {score}"
             remedy = "return a finite number for every answer"
             raise PomonaError(message, where=reward, remedy=remedy)
-    return Choice(highest(scores), tuple(scores))
+
+
+async def _keeping(context: SelectionContext, texts: Sequence[str]) -> list[float]:
+    """The share of wishes that can be measured on an answer and are kept; "within" takes less for
+    kept too. 0 where nothing can be measured.
+    """
+    model = context.able("check")
+    assert model is not None
+    fits = (0, -1) if context.strategy.reward == "within" else (0,)
+    every = [[how in fits for how in told.values()] for told in await model.kept(texts)]
+    return [sum(held) / len(held) if held else 0.0 for held in every]
 
 
 async def _called(name: str, prompt: str, answer: str) -> float:
@@ -172,6 +204,10 @@ def check(strategy: Strategy, models: Sequence[Model], judge: Model | None) -> N
     """Raise PomonaError, before anything is paid for, where the selection needs what no model can
     do.
     """
+    if strategy.reward in KEPT and able(models, "check") is None:
+        message = f'"{strategy.reward}" is of markers, and none is given that can be measured'
+        remedy = "give one to a model that was trained with markers, such as --markers length=short"
+        raise PomonaError(message, where=f'strategy "{strategy.name}"', remedy=remedy)
     if strategy.utility == "embedding":
         embedder(strategy, able([judge, *models], "embed"))
 
