@@ -23,7 +23,18 @@ from pomona.markers.lists import CLOSE, END, Form, attach, begin, escape
 from pomona.markers.splitting import Held, behind, may_be_list, split_list
 from pomona.markers.taxonomy import Marker, Taxonomy, Value
 from pomona.markers.trained import Trained, names_markers, read_trained
-from pomona.models import HAVE, Ask, Draw, Model, ModelError, Reply, ReplyPiece, Request, Spent
+from pomona.models import (
+    HAVE,
+    Ability,
+    Ask,
+    Draw,
+    Model,
+    ModelError,
+    Reply,
+    ReplyPiece,
+    Request,
+    Spent,
+)
 
 _ONCE: Sequence[Draw] = ((0, 0.0),)
 _REMEMBERED = 32  # lists that were inferred: of the answers that are under way
@@ -96,7 +107,8 @@ class MarkedModel(Wrapper):
         self.forced = forced and bool(self.given)
         self._wishes = Wishes(trained.taxonomy, self.given)
         if self._wishes.values:
-            self.abilities |= {"check"}
+            check: Ability = "check"
+            self.abilities |= {check}
         self._firsts: deque[_First] = deque(maxlen=_REMEMBERED)
         self.identity = f"{model.identity} {_identity(trained, self.given, self.forced)}"
 
