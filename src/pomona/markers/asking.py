@@ -37,6 +37,7 @@ from pomona.models import (
 )
 
 _ONCE: Sequence[Draw] = ((0, 0.0),)
+_CHECKS: frozenset[Ability] = frozenset({"check"})
 _REMEMBERED = 32  # lists that were inferred: of the answers that are under way
 _UNFORCED = "cannot go on with an answer that is begun, and so no list can be forced"
 
@@ -107,8 +108,7 @@ class MarkedModel(Wrapper):
         self.forced = forced and bool(self.given)
         self._wishes = Wishes(trained.taxonomy, self.given)
         if self._wishes.values:
-            check: Ability = "check"
-            self.abilities |= {check}
+            self.abilities = model.abilities.union(_CHECKS)
         self._firsts: deque[_First] = deque(maxlen=_REMEMBERED)
         self.identity = f"{model.identity} {_identity(trained, self.given, self.forced)}"
 
