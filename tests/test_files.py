@@ -11,6 +11,7 @@ from pomona.files import (
     LISTING,
     atomic_directory,
     atomic_file,
+    beside,
     check_ours,
     read_array,
     remove_from,
@@ -115,12 +116,14 @@ def test_a_file_of_somebody_else_is_not_overwritten_in_a_folder_of_ours(tmp_path
 def test_leftovers_are_swept_and_nothing_else(tmp_path):
     make(tmp_path / "old", a="1")
     (tmp_path / "b").mkdir()
-    (tmp_path / "old").rename(tmp_path / "b" / f".c.{DEAD}.old")
-    (tmp_path / f".a.{DEAD}.partial").write_text("x")
-    kept = [f".a.{os.getpid()}.partial", "b.1.partial", ".x.old", f".x.{DEAD}.partial.txt"]
+    (tmp_path / "old").rename(beside(tmp_path / "b" / "c", "old", DEAD))
+    beside(tmp_path / "a", pid=DEAD).write_text("x")
+    beside(tmp_path / "d", pid=DEAD).mkdir()  # a kill came before it could be listed as ours
+    kept = [beside(tmp_path / "a").name, "b.1.partial", ".x.old", f".x.{DEAD}.partial.txt"]
+    kept += [f".a.{DEAD}.partial", f".a.{DEAD}.01234567.partial"]  # look alike, and are not ours
     for name in kept:
         (tmp_path / name).write_text("x")
-    thesis = tmp_path / f".thesis.{DEAD}.old"
+    thesis = beside(tmp_path / "thesis", "old", DEAD)
     thesis.mkdir()
     (thesis / "chapter").write_text("x")
     sweep(tmp_path)
@@ -197,10 +200,10 @@ def test_files_are_written_into_a_folder_and_replaced_as_long_as_they_are_as_we_
 
 def test_what_killed_writers_of_the_files_left_is_swept(tmp_path):
     for name in ("a", ".pomona.json", "b"):
-        (tmp_path / f".{name}.{2**22 + 1}.partial").write_text("half")
+        beside(tmp_path / name, pid=DEAD).write_text("half")
     write_into(tmp_path, {"a": "1"})
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == [f".b.{2**22 + 1}.partial", ".pomona.json", "a"]
+    assert names == [beside(tmp_path / "b", pid=DEAD).name, ".pomona.json", "a"]
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"made": 1}', '{"made": [1], "sha256": [2]}'])

@@ -155,6 +155,18 @@ def test_a_kill_while_it_is_removed_leaves_no_rest(tmp_path, kept):
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
+def test_work_that_goes_on_after_half_of_it_was_removed_is_removed_too(tmp_path):
+    workspace = Workspace(tmp_path / "work", PLAN)
+    workspace.begin()
+    folder = workspace.folder
+    (folder / "half").write_text("x")
+    folder.rename(folder.with_name(folder.name.replace("work", "gone")))
+    workspace.refuse_another("scoring")
+    workspace.begin()
+    workspace.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
 STEPS = ("mkdir", "rename", "replace", "unlink", "rmdir")  # what changes names on the disk
 
 

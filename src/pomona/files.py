@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LISTING = ".pomona.json"  # in a folder that we made: {"kind": …, "made": [names below the folder]}
-_LEFT = re.compile(r"\.(?P<name>.+)\.(?P<pid>[0-9]{1,10})\.(?P<kind>partial|old)", re.DOTALL)
+_LEFT = re.compile(
+    r"\.(?P<name>.+)\.(?P<pid>[0-9]{1,10})\.(?P<check>[0-9a-f]{8})\.(?P<kind>partial|old)",
+    re.DOTALL,
+)
 _ELSEWHERE = "choose another name, or move away what is there"
 _FOREIGN = "is not what Pomona wrote there, so it is not replaced"
 
@@ -37,8 +40,16 @@ def cache_folder() -> Path:
     return Path(platformdirs.user_cache_dir("pomona"))
 
 
-def _beside(path: Path, kind: str = "partial") -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.{kind}")
+def beside(path: Path, kind: Literal["partial", "old"] = "partial", pid: int | None = None) -> Path:
+    """What a process (this one) calls what will be `path`, or was it. Its digits are made of the
+    others: a name that merely looks alike is somebody else's, and never taken for a leftover.
+    """
+    pid = os.getpid() if pid is None else pid
+    return path.with_name(f".{path.name}.{pid}.{_check_digits(path.name, pid)}.{kind}")
+
+
+def _check_digits(name: str, pid: int) -> str:
+    return hashlib.sha256(f"pomona/{pid}/{name}".encode(errors="surrogateescape")).hexdigest()[:8]
 
 
 def sync(path: Path) -> None:
@@ -63,7 +74,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     if os.path.lexists(path) and not path.is_file():
         raise PomonaError("is no file", where=path, remedy=_ELSEWHERE)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = _beside(path)
+    partial = beside(path)
     try:
         yield partial
         sync(partial)
@@ -85,7 +96,7 @@ def atomic_directory(path: str | Path, kind: str = "") -> Iterator[Path]:
     check_ours(path, kind)
     if path.is_symlink():
         path = path.resolve()
-    partial = _beside(path)
+    partial = beside(path)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     # From the first moment, so that what a kill leaves is known as ours.
@@ -122,7 +133,7 @@ def replace_directory(new: Path, path: Path, kind: str = "") -> None:
         _carry(path / name, new / name)
     # A folder cannot be replaced in one step. A kill between the two renames leaves the old one
     # under a name that `recover` knows.
-    old = _beside(path, "old")
+    old = beside(path, "old")
     if path.exists():
         path.rename(old)
     new.rename(path)
@@ -187,7 +198,7 @@ class Leftover:
             self.path.unlink(missing_ok=True)
         elif self.match["kind"] == "old":
             _discard(self.path, self.path.with_name(self.match["name"]))
-        elif _made(self.path) is not None:
+        elif _made(self.path) is not None or set(os.listdir(self.path)) <= {LISTING}:  # noqa: PTH208
             shutil.rmtree(self.path, ignore_errors=True)
 
 
@@ -197,7 +208,9 @@ def leftovers(folder: Path) -> list[Leftover]:
     return [
         Leftover(folder / name, match)
         for name, match in matches
-        if match is not None and not _alive(int(match["pid"]))
+        if match is not None
+        and match["check"] == _check_digits(match["name"], int(match["pid"]))
+        and not _alive(int(match["pid"]))
     ]
 
 

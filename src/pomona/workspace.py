@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from pomona.documents import read_json
 from pomona.errors import PomonaError, ResourceError, first_line
-from pomona.files import leftovers, recover, sweep, write_json
+from pomona.files import beside, leftovers, recover, sweep, write_json
 from pomona.places import Where
 
 FileStamp = tuple[str, int, int, int]
@@ -214,6 +214,7 @@ class Workspace:
         # By way of another name, so that a kill leaves the work whole, or known as removed.
         folder, gone = self.folder, self.root / f"gone-{marked['id']}"
         if folder.is_dir():
+            shutil.rmtree(gone, ignore_errors=True)  # half of it is there after a kill
             folder.rename(gone)
         shutil.rmtree(gone, ignore_errors=True)
         if marked.get("made") and [one.name for one in self.root.iterdir()] == [MARKER]:
@@ -225,7 +226,7 @@ class Workspace:
     @property
     def _beside(self) -> Path:
         """What the folder is called before and after all that a kill could leave behind."""
-        return self.root.with_name(f".{self.root.name}.{os.getpid()}.partial")
+        return beside(self.root)
 
     def _sweep_beside(self) -> None:
         """Take away what a kill left while the folder was made or removed."""

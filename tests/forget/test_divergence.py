@@ -17,6 +17,7 @@ from scipy.stats import t, ttest_rel
 
 from pomona.cli import main
 from pomona.errors import PomonaError
+from pomona.files import beside
 from pomona.forget import Divergence, check, compare_models
 from pomona.forget.divergence import cache, comparing, sides
 from pomona.forget.divergence.measures import Known, measured, top_of
@@ -386,7 +387,7 @@ def test_a_damaged_cache_is_told_and_never_believed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cache, "_fingerprint", lambda uri: uri)
-    kept, left = tmp_path / "kept.parquet", tmp_path / ".kept.parquet.4194399.partial"
+    kept, left = tmp_path / "kept.parquet", beside(tmp_path / "kept.parquet", pid=4194399)
     left.write_bytes(b"what a killed writer left")
     compared(cache=kept)
     assert not left.exists()

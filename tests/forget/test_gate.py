@@ -13,6 +13,7 @@ import pytest
 
 from pomona.cli import main
 from pomona.errors import PomonaError
+from pomona.files import beside
 from pomona.forget import check
 
 
@@ -70,7 +71,9 @@ def test_exit_codes_json_and_junit(tmp_path: Path, capsys: pytest.CaptureFixture
     pq.write_table(A, a)
     pq.write_table(B, b)
     words = ["forget", "check", a, b, "--max-group-loss", "2", "--max-flips", "3"]
-    left = tmp_path / ".junit.xml.4194399.partial"  # of a killed writer, whose number is no more
+    left = beside(
+        tmp_path / "junit.xml", pid=4194399
+    )  # of a killed writer, whose number is no more
     left.write_text("<?xml")
     assert main([*words, "--junit", junit]) == 1
     assert not left.exists()

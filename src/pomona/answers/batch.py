@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -30,7 +29,7 @@ from pomona.answers.rows import (
 )
 from pomona.answers.store import CachedModel, open_store
 from pomona.errors import PomonaError, ResourceError
-from pomona.files import recover
+from pomona.files import beside, recover
 from pomona.models import Model, ModelError, Request, Sampling, Spent, Unreachable, wait_for
 from pomona.records import (
     Card,
@@ -168,8 +167,9 @@ async def write(
     """Answer all rows, some windows of them at a time, and write them in order: beside the store
     first, then whole, or what `finish` makes of them, as the result.
     """
-    beside = store.with_name(f".{store.name}.rows.{os.getpid()}.partial")
-    recover(store.with_name(f"{store.name}.rows"))
+    rows_of_store = store.with_name(f"{store.name}.rows")
+    recover(rows_of_store)
+    whole = beside(rows_of_store)
     # Whole groups are read at once, so that groups in step do not depend on where a window ends.
     window = batch.concurrency * max(4, -(-_ROWS // batch.concurrency))
     under_way = 1 if batch.in_step else 2  # groups that are in step come one after the other
@@ -177,7 +177,7 @@ async def write(
     number = 1
     try:
         columns = columns_of(batch.answerer)
-        with pq.ParquetWriter(beside, pa.schema([*records.schema, *columns])) as writer:
+        with pq.ParquetWriter(whole, pa.schema([*records.schema, *columns])) as writer:
 
             async def write_first() -> None:
                 rows, task = waiting[0]
@@ -203,12 +203,12 @@ async def write(
                 start = "start it, or wait for one that is starting (--wait-for-server SECONDS)"
                 failed, remedy = f"{last.where} {last.message}", f"{start}; {remedy}"
             raise ResourceError(failed, where=batch.where, remedy=remedy)
-        answered = Records.of(open_parquet([str(beside)]))
+        answered = Records.of(open_parquet([str(whole)]))
         results.write("out", answered if finish is None else as_records(finish(answered)))
     finally:
         for _, task in waiting:
             task.cancel()
-        beside.unlink(missing_ok=True)
+        whole.unlink(missing_ok=True)
 
 
 def _with(batch: Batch, results: Sequence[Answer | str], rows: pa.RecordBatch) -> pa.RecordBatch:

@@ -20,7 +20,7 @@ from pyarrow import fs
 from pomona._version import __version__
 from pomona.documents import parse_json, read_json
 from pomona.errors import PomonaError
-from pomona.files import cache_folder, file_sha256, recover, sha256_of, sync, write_json
+from pomona.files import beside, cache_folder, file_sha256, recover, sha256_of, sync, write_json
 from pomona.places import Where, address, check_outputs
 from pomona.records.store import info, is_remote, locate
 from pomona.records.writing import WritableRows, upload, write_partial
@@ -186,7 +186,7 @@ class Results:
             else:
                 path = Path(os.path.realpath(where))
                 path.parent.mkdir(parents=True, exist_ok=True)
-                self._partials[name] = path.with_name(f".{path.name}.{os.getpid()}.partial")
+                self._partials[name] = beside(path)
         return self._partials[name]
 
     def write(self, name: str, rows: WritableRows, lines: str | None = None) -> None:

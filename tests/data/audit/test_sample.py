@@ -18,7 +18,7 @@ import pytest
 from pomona.data.audit import sample_audit
 from pomona.data.audit.labels import read_labels
 from pomona.errors import PomonaError
-from pomona.records import write
+from pomona.records import Card, write
 
 Make = Callable[..., pa.Table]
 GOOD = ("de", "ru", "ja", "tr")
@@ -142,6 +142,25 @@ def test_labels_are_never_overwritten(corpus: Make, tmp_path: Path) -> None:
     ):
         sample_audit(corpus(), tmp_path / "a", n=2)
     assert (tmp_path / "a/labels.csv").read_bytes() == before
+
+
+def test_a_kill_leaves_no_folder_that_the_next_run_would_refuse(
+    corpus: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException): ...
+
+    written = Card.write
+
+    def killed(card: Card, out: Path) -> None:
+        written(card, out)
+        raise Killed
+
+    rows = corpus()
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Card, "write", killed)
+        sample_audit(rows, tmp_path / "a", n=1)
+    assert not (tmp_path / "a").exists()
+    assert sample_audit(rows, tmp_path / "a", n=1).rows_out
 
 
 def test_dry_run_writes_nothing(corpus: Make, tmp_path: Path) -> None:

@@ -131,7 +131,6 @@ def sample_audit(
         counts = _line_counts(rows, drawn, column, by, progress)
         order = np.random.default_rng(seed).permutation(len(drawn))
         _write(folder, card, [drawn[place] for place in order], counts, by, language_id)
-        card.write(folder)
     return card
 
 
@@ -295,3 +294,5 @@ def _write(
     with atomic_directory(folder, "an audit") as partial:
         write_text(partial / LABELS, labels_text(labels, by))
         write_json(partial / KEY, about)
+        # Before the folder has its name: once it has, this command refuses it, also after a kill.
+        card.write(folder)
