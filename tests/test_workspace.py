@@ -234,6 +234,7 @@ def test_a_full_disk_is_no_bad_input(number):
 
 def test_another_error_names_the_file():
     assert not is_full(ValueError("No space left"))
+    assert is_full(OSError("65536 requested and 12 written"))  # as NumPy tells it
     with (
         pytest.raises(PomonaError, match=r"out: cannot be written: .*denied — check the path"),
         disk_guard(Path("out")),

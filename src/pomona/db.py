@@ -173,7 +173,12 @@ class Database:
                     raise FileHeld(
                         "another process holds it", where=self.path, remedy=remedy
                     ) from error
-                remedy = "is it writable, on a local disk, with room?"
+                if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+                    remedy = "free some space and run again: what was written before is kept"
+                    raise ResourceError(
+                        "the disk is full", where=self.path, remedy=remedy
+                    ) from error
+                remedy = "is it writable, and on a local disk?"
                 raise PomonaError(
                     f"SQLite says: {error}", where=self.path, remedy=remedy
                 ) from error

@@ -22,6 +22,7 @@ from pomona.places import Where
 
 FileStamp = tuple[str, int, int, int]
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_SAYS_FULL = re.compile(r"\d requested and \d+ written|No space left on device|quota exceeded")
 MARKER = "pomona-work.json"
 NO_WINDOWS = "Pomona runs on Linux and macOS; on Windows, run it in WSL"
 _NOTE = b"pomona\n"  # how the file of a lock begins that is not empty
@@ -322,8 +323,12 @@ def disk_guard(where: str | Path) -> Iterator[None]:
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an error says that a disk or a quota is full."""
-    return isinstance(error, OSError) and error.errno in _FULL
+    """Whether an error says that a disk or a quota is full: NumPy and libraries in Rust give their
+    errors no number.
+    """
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return True
+    return getattr(error, "errno", None) is None and _SAYS_FULL.search(str(error)) is not None
 
 
 def room_on_disk(folder: Path) -> tuple[int, str]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pomona.errors import Later, PomonaError, first_line
+from pomona.workspace import is_full
 
 INTERRUPTED = 130
 _NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR)
@@ -65,7 +66,7 @@ def _others(error: Exception) -> int:
             "answers; finished steps are kept"
         )
         return 1
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_full(error):
         tell(
             f"error: the disk is full{_file(error)} — free some space and run again: "
             "finished steps are kept"
@@ -97,5 +98,6 @@ def _usage(error: Any) -> str:
     return f'"{unused[0]}" belongs to no option — {remedy}'
 
 
-def _file(error: OSError) -> str:
-    return f": {error.filename}" if error.filename else ""
+def _file(error: Exception) -> str:
+    named = getattr(error, "filename", None)
+    return f": {named}" if named else ""

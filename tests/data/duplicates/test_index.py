@@ -5,6 +5,7 @@ grown.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -99,6 +100,39 @@ def test_a_run_killed_on_the_way_leaves_the_index_as_it_was(
     ):
         dedup(batch, tmp_path / "out.parquet", index=index)
     assert (tmp_path / "out.parquet").read_bytes() == before
+
+
+def test_what_a_kill_left_in_an_index_is_taken_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def grown(place: Path) -> None:
+        for number in range(2):
+            texts = pa.table({"text": [f"a{number}", "b"]})
+            dedup(texts, tmp_path / f"{number}.parquet", index=place)
+
+    def held(place: Path) -> list[str]:
+        return sorted(str(path.relative_to(place)) for path in place.rglob("*"))
+
+    grown(tmp_path / "calm")
+    index = tmp_path / "index"
+    dead = 2**22 + 1
+    half = files.beside(index / "batch-00000", pid=dead)
+    half.mkdir(parents=True)
+    (half / files.LISTING).write_text('{"kind": "", "made": []}')
+    files.beside(index / "components-00000.npy", pid=dead).write_text("half")
+    grow = signed.SignedIndex.grow
+
+    def with_halves(known: signed.SignedIndex, name: str, chunks: Path, components: Any) -> None:
+        (chunks / ".00000-000000.0.partial").mkdir()
+        grow(known, name, chunks, components)
+        (index / "components-00000.npy").touch()
+
+    monkeypatch.setattr(signed.SignedIndex, "grow", with_halves)
+    grown(index)
+    monkeypatch.setattr(signed.SignedIndex, "grow", grow)
+    dedup(pa.table({"text": ["c"]}), tmp_path / "2.parquet", index=tmp_path / "calm")
+    dedup(pa.table({"text": ["c"]}), tmp_path / "2.parquet", index=index)
+    assert held(index) == held(tmp_path / "calm")
 
 
 def test_a_run_killed_after_the_index_grew_is_only_finished(

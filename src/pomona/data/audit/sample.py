@@ -28,6 +28,7 @@ from pomona.errors import PomonaError
 from pomona.files import atomic_directory, write_json, write_text
 from pomona.places import check_outputs
 from pomona.records import Card, card_of, listed_in_card, notes_of
+from pomona.workspace import disk_guard
 
 _SOURCE = "source"
 Line = tuple[str, str]
@@ -291,7 +292,7 @@ def _write(
         "rules": RULES,
         "rows": keys,
     }
-    with atomic_directory(folder, "an audit") as partial:
+    with disk_guard(folder), atomic_directory(folder, "an audit") as partial:
         write_text(partial / LABELS, labels_text(labels, by))
         write_json(partial / KEY, about)
         # Before the folder has its name: once it has, this command refuses it, also after a kill.

@@ -23,7 +23,7 @@ from pomona.data.duplicates._loops import loop
 from pomona.data.work import noted
 from pomona.documents import read_json
 from pomona.errors import PomonaError, first_line, nearest
-from pomona.files import atomic_directory, atomic_file, read_array, write_json
+from pomona.files import atomic_directory, atomic_file, read_array, sweep, write_json
 from pomona.places import check_name
 from pomona.shingles import HASHES, SHINGLES, bands_for
 from pomona.workspace import Lock, disk_guard
@@ -314,7 +314,10 @@ class SignedIndex:
         with disk_guard(str(self.folder)):
             self.folder.mkdir(parents=True, exist_ok=True)
             with atomic_directory(self.folder / f"batch-{at:05d}") as partial:
-                shutil.copytree(signed, partial, copy_function=_link, dirs_exist_ok=True)
+                halves = shutil.ignore_patterns(".*.partial")  # of chunks, after a kill
+                shutil.copytree(
+                    signed, partial, ignore=halves, copy_function=_link, dirs_exist_ok=True
+                )
             place = self.folder / f"components-{at:05d}.npy"
             with atomic_file(place) as partial:
                 save(components, partial)
@@ -324,9 +327,10 @@ class SignedIndex:
                 "batches": [*self.batches, {"name": name, "rows": rows}],
             }
             write_json(self.folder / "index.json", manifest)
-        if at:
-            # Only now: until the manifest names the new batch, the index reads the old components.
-            (self.folder / f"components-{at - 1:05d}.npy").unlink(missing_ok=True)
+        # Only now: until the manifest names the new batch, the index reads the old components. All
+        # of them, as a kill may have left some.
+        for old in range(at):
+            (self.folder / f"components-{old:05d}.npy").unlink(missing_ok=True)
 
 
 @contextmanager
@@ -348,6 +352,8 @@ def index_at(
         if dry_run
         else Lock(place, doing="working with it", where=folder, other="index")
     ):
+        if not dry_run and path.is_dir():
+            sweep(path)
         yield open_index(folder, options)
 
 

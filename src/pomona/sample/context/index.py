@@ -21,6 +21,7 @@ from pomona.files import atomic_directory, check_ours, read_array, write_json
 from pomona.models import Model, load, wait_for
 from pomona.places import check_outputs
 from pomona.text import search_terms
+from pomona.workspace import disk_guard
 
 if TYPE_CHECKING:
     from pomona.records import Where
@@ -115,7 +116,7 @@ class Index:
         texts = passages["text"].to_pylist()
         vectors, identity = wait_for(_embedded(embed, texts, progress)) if embed else (None, None)
         index = _index(texts, passages["source"].to_pylist())
-        with atomic_directory(out, _KIND) as folder:
+        with disk_guard(out), atomic_directory(out, _KIND) as folder:
             index.save(folder / "bm25", show_progress=False, allow_pickle=False)
             pq.write_table(passages, folder / "passages.parquet")
             if vectors is not None:
