@@ -66,6 +66,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f'did you mean "{close[0]}"?' if close else f"known: {', '.join(known)}"
 
 
+def row_of(where: object, index: int) -> str:
+    """How errors and notes name the row at `index` (from 0) of a file or table: rows count from 1,
+    as lines do.
+    """
+    return f"{where}, row {index + 1}"
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's text, without a final stop."""
     return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -46,7 +46,7 @@ def test_the_random_control_depends_on_the_seed_alone() -> None:
 
 
 def test_errors_name_the_row_and_the_remedy() -> None:
-    with pytest.raises(PomonaError, match="row 1: the score nan is not finite — drop the row"):
+    with pytest.raises(PomonaError, match="the scores, row 2: the score nan is not finite — drop"):
         select_band(np.array([1.0, np.nan]), 0.5, "top")
     with pytest.raises(PomonaError, match=r"keep: 30 is not a share between 0 and 1 — use 0.3"):
         select_band(np.array([1.0]), 30, "top")

@@ -211,7 +211,7 @@ def test_killed_workers_are_replaced_and_errors_keep_their_words(
     assert said["wrong"] == "job 7: is wrong — do better"
     assert (
         said["null"]
-        == 'null.jsonl, row 400: column "text" is null — drop the row or give it a text'
+        == 'null.jsonl, row 401: column "text" is null — drop the row or give it a text'
     )
     assert said["malformed"].startswith(
         "malformed.jsonl, line 401: not valid JSON: expecting value"

@@ -87,7 +87,7 @@ def test_semantic_duplicates_of_conversations(chats: Path, tmp_path: Path) -> No
 def test_rows_without_a_text_stop_or_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in [*ROWS, {"id": 9}]))
-    with pytest.raises(PomonaError, match=r'in\.jsonl, row 4: column "messages" is null'):
+    with pytest.raises(PomonaError, match=r'in\.jsonl, row 5: column "messages" is null'):
         dedup(path, tmp_path / "out.jsonl", column="messages", method="exact")
     from pomona.records import read
 
@@ -192,7 +192,7 @@ def test_spans_in_columns_of_a_template_and_of_one_role(tmp_path: Path) -> None:
     assert card.details["rows_struck"] == 0
     card = dedup(pa.table({"m": chats}), tmp_path / "d.jsonl", column="m", **options)
     assert card.removed == {"nothing left": 1}
-    with pytest.raises(PomonaError, match='the table, row 0: column "m" is null'):
+    with pytest.raises(PomonaError, match='the table, row 1: column "m" is null'):
         dedup(pa.table({"m": [None, *chats]}), tmp_path / "e.jsonl", column="m", **options)
 
 

@@ -73,7 +73,7 @@ def test_lists_of_unequal_lengths_are_malformed_rows(tmp_path: Path) -> None:
     good, bad = beside(TALKS[0]), {"role": ["user"], "content": ["a", "b"]}
     path.write_text("".join(json.dumps({"m": row}) + "\n" for row in (good, bad, None)))
     options: Any = {"column": "m", "method": "exact"}
-    with pytest.raises(PomonaError, match=r'in\.jsonl, row 1: column "m" holds no text'):
+    with pytest.raises(PomonaError, match=r'in\.jsonl, row 2: column "m" holds no text'):
         data.dedup(path, tmp_path / "o.jsonl", **options)
     card = data.dedup(read(path, on_error="drop"), tmp_path / "o.jsonl", **options)
     assert (card.left_out, card.rows_out) == (2, 1)

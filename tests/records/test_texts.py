@@ -115,12 +115,12 @@ def test_what_holds_no_text_is_named(row: dict[str, Any], text: str, error: str)
         (
             [{"m": SHARED}, {"m": None}],
             "m",
-            'row 1: column "m" is null — fill it, or leave out rows',
+            'row 2: column "m" is null — fill it, or leave out rows',
         ),
-        ([{"m": SHARED}, {"m": []}], "m", 'row 1: column "m" holds no text'),
-        ([{"m": SHARED}], "m.system", 'row 0: field "m.system" holds no text'),
-        ([{"a": {"b": "x"}}, {"a": None}], "a.b", 'row 1: field "a.b" holds no text'),
-        ([{"a": "x", "b": "y"}, {"a": "x", "b": None}], "{a}{b}", 'row 1: column "b" is null'),
+        ([{"m": SHARED}, {"m": []}], "m", 'row 2: column "m" holds no text'),
+        ([{"m": SHARED}], "m.system", 'row 1: field "m.system" holds no text'),
+        ([{"a": {"b": "x"}}, {"a": None}], "a.b", 'row 2: field "a.b" holds no text'),
+        ([{"a": "x", "b": "y"}, {"a": "x", "b": None}], "{a}{b}", 'row 2: column "b" is null'),
     ],
 )
 def test_a_row_without_text_is_named(rows: list[dict[str, Any]], text: str, error: str) -> None:
@@ -144,7 +144,7 @@ def test_rows_are_numbered_in_pieces_of_a_file(
 ) -> None:
     monkeypatch.setattr("pomona.records.pieces.PIECE_BYTES", 100)
     table = pa.table({"a": ["x" * 40] * 7 + [None], "b": list(range(8))})
-    records, name = with_text(read(write(table, tmp_path / "a.jsonl")), "{a}{b}", first=1)
+    records, name = with_text(read(write(table, tmp_path / "a.jsonl")), "{a}{b}")
     pieces = split(records)
     assert len(pieces) > 2
     with pytest.raises(PomonaError, match=r'a\.jsonl, row 8: column "a" is null'):

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.errors import PomonaError
+from pomona.errors import PomonaError, row_of
 
 Band = Literal["bottom", "middle", "top", "random"]
 Floats = NDArray[np.float64]
@@ -47,7 +47,7 @@ def select_band(
     if len(bad):
         raise PomonaError(
             f"the score {scores[bad[0]]} is not finite",
-            where=f"row {bad[0]}",
+            where=row_of("the scores", int(bad[0])),
             remedy="drop the row or score it again",
         )
     if (within or floor) and groups is None:

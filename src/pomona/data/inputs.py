@@ -84,8 +84,8 @@ class TextColumn:
         self._rows: dict[str, int] = {}
 
     def texts(self) -> Iterator[pa.StringArray]:
-        """The texts in batches. Raises PomonaError with file and row (from 0) for a null, for bytes
-        that are not UTF-8, and for an empty text unless it `may_be_empty`.
+        """The texts in batches. Raises PomonaError with file and row for a null, for bytes that are
+        not UTF-8, and for an empty text unless it `may_be_empty`.
         """
         counts: dict[str, int] = {}
         made, name = with_text(self.records, self.column)
@@ -93,7 +93,7 @@ class TextColumn:
             row = 0
             for batch in part.stream():
                 texts = batch.column(0)
-                self._check(texts, where, row)
+                self._check(texts, part, row)
                 yield texts
                 row += len(texts)
             counts[where] = counts.get(where, 0) + row
@@ -109,18 +109,16 @@ class TextColumn:
         """The inputs for a card."""
         return inputs_of(self._rows.items())
 
-    def _check(self, texts: pa.StringArray, where: str, row: int) -> None:
+    def _check(self, texts: pa.StringArray, records: Records, row: int) -> None:
         if texts.null_count:
             at = row + pc.index(texts.is_null(), pa.scalar(True)).as_py()
             remedy = "fill it, or leave out rows without a text: --on-error drop"
-            raise PomonaError(
-                f'column "{self.column}" is null', where=f"{where}, row {at}", remedy=remedy
-            )
+            where = records.row_name(at)
+            raise PomonaError(f'column "{self.column}" is null', where=where, remedy=remedy)
         if not self._may_be_empty and (empty := pc.index(texts, "").as_py()) >= 0:
-            where = f"{where}, row {row + empty}"
             raise PomonaError(
                 f'column "{self.column}" is empty',
-                where=where,
+                where=records.row_name(row + empty),
                 remedy="leave out rows without a text: --on-error drop",
             )
         try:
@@ -130,7 +128,7 @@ class TextColumn:
             message = f'column "{self.column}" is not valid UTF-8'
             raise PomonaError(
                 message,
-                where=f"{where}, row {at}",
+                where=records.row_name(at),
                 remedy="decode the text with its own encoding first",
             ) from error
 

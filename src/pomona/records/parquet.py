@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from pomona.errors import PomonaError
+from pomona.errors import PomonaError, row_of
 from pomona.records.column_types import BATCH_ROWS, columns_of, fitted, plain, united
 from pomona.records.source import Batches, Files, Filter, kept, one_schema
 from pomona.records.store import locate, readable, unreadable
@@ -24,11 +24,12 @@ _TEXTS = pa.dictionary(pa.int32(), pa.string())
 class ParquetSource(Files):
     """Parquet shards; row groups that cannot match a filter are not read. Texts of the columns
     `encoded` come as dictionaries, as which Parquet keeps them, whatever the schema says. A batch
-    has `rows` rows at most.
+    has `rows` rows at most. The first row that is read is row `before` of its file, from 0.
     """
 
     encoded: tuple[str, ...] = field(default=(), kw_only=True)
     rows: int = field(default=BATCH_ROWS, kw_only=True)
+    before: int = field(default=0, kw_only=True)
 
     def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
         """Batches of the files in order, each file's errors under its name."""
@@ -49,7 +50,7 @@ class ParquetSource(Files):
                     fragment_readahead=1,
                     use_threads=False,
                 )
-                row = None if same and keep is not None else 0
+                row = None if same and keep is not None else self.before
                 for batch in batches:
                     whole = sound(batch, file, row)
                     row = None if row is None else row + batch.num_rows
@@ -205,7 +206,7 @@ def sound(batch: pa.RecordBatch, file: str, row: int | None) -> pa.RecordBatch:
             raise unreadable(file, error) from error
         at = next(at for at in range(len(column)) if _fault(column.slice(at, 1)))
         message = f'column "{name}" is not valid UTF-8'
-        where = file if row is None else f"{file}, row {row + at}"
+        where = file if row is None else row_of(file, row + at)
         remedy = "decode the text with its own encoding first"
         raise PomonaError(message, where=where, remedy=remedy) from error
     return batch

@@ -7,6 +7,7 @@ text. With tabs (TSV) a quote means nothing but at the beginning of a field.
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import re
@@ -25,6 +26,7 @@ from pomona.records.store import COMPRESSIONS, LONGEST, blocks, lines
 
 MAX_RECORD = LONGEST
 MOST_KEYS = 10_000
+REJECTED = ["file", "line", "reason", "text", "base64"]  # keys of a row in a file of rejects
 _BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*+"|[][{}]', re.DOTALL)
 _FIELDS = {
     ",": r'(?:"[^"]*+(?:""[^"]*+)*+"|[^",\r\n]*+)',
@@ -65,6 +67,14 @@ class Bad(NamedTuple):
     raw: bytes
     reason: str
     late: bool = False
+
+
+def rejected(file: str, bad: Bad) -> str:
+    """A malformed row as the file of rejects has it."""
+    text = bad.raw.decode("utf-8", "backslashreplace")
+    coded = None if text.encode() == bad.raw else base64.b64encode(bad.raw).decode()
+    row = (file, bad.line, bad.reason, text, coded)
+    return json.dumps(dict(zip(REJECTED, row, strict=True)), ensure_ascii=False)
 
 
 class Blank(NamedTuple):

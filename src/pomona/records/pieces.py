@@ -12,9 +12,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from pomona.errors import row_of
 from pomona.records.engines import check_engine, spread
 from pomona.records.parquet import ParquetSource
-from pomona.records.parsing import is_array, jsonl_rows, packs
+from pomona.records.parsing import Bad, ParsedRow, is_array, jsonl_rows, packs
 from pomona.records.records import Records
 from pomona.records.source import Batches, Filter, Keyed, Source, kept
 from pomona.records.store import LONGEST, MARK, format_of, info, is_remote, readable, unreadable
@@ -31,6 +32,11 @@ class Piece:
     records: Records
     where: str
     first: int
+
+    def row_name(self, index: int) -> str:
+        """How errors name a row of the piece, see `Records.row_name`."""
+        ((where, row),) = self.records.origins([index])
+        return row_of(where, self.first + row)
 
 
 def split(records: Records) -> list[Piece]:
@@ -132,16 +138,17 @@ def _row_groups(source: ParquetSource) -> Iterator[tuple[_RowGroups, int]]:
     """Runs of row groups, each of about PIECE_BYTES when decompressed, and the row at which each
     begins.
     """
+    of = (source.files, source.schema, source.first)
     held: list[int] = []
     size = rows = first = 0
     for group in source.fragment(source.where).row_groups:
         held.append(group.id)
         size, rows = size + group.total_byte_size, rows + group.num_rows
         if size >= PIECE_BYTES:
-            yield _RowGroups(source.files, source.schema, source.first, tuple(held)), first
+            yield _RowGroups(*of, tuple(held), before=first), first
             held, size, first = [], 0, rows
     if held or not rows:
-        yield _RowGroups(source.files, source.schema, source.first, tuple(held)), first
+        yield _RowGroups(*of, tuple(held), before=first), first
 
 
 @dataclass(frozen=True)
@@ -163,10 +170,13 @@ class _LineRange(TextSource):
         file.
         """
         file = self.files[0]
-        lines = (line.removesuffix(b"\n") for _, line in _lines(file, self.start, self.stop))
-        parsed = (row._replace(line=row.line + self.before) for row in jsonl_rows(lines))
-        for rows in packs(parsed, lambda bad: self.on_bad(file, bad)):
+        for rows in packs(self.parsed(file), lambda bad: self.on_bad(file, bad)):
             yield kept(self._batch(file, rows), keep)
+
+    def parsed(self, file: str) -> Iterator[ParsedRow | Bad]:
+        """See `TextSource`."""
+        lines = (line.removesuffix(b"\n") for _, line in _lines(file, self.start, self.stop))
+        return (row._replace(line=row.line + self.before) for row in jsonl_rows(lines))
 
 
 def _runs(source: TextSource) -> Iterator[tuple[_LineRange, int]]:

@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pomona.errors import PomonaError
+from pomona.errors import PomonaError, row_of
 from pomona.files import atomic_file
 from pomona.records.column_types import BATCH_ROWS, columns_of
 from pomona.records.engines import spread
@@ -29,6 +30,8 @@ from pomona.records.source import (
     TableSource,
     kept,
     no_column,
+    origins,
+    passing,
     row_policy,
 )
 from pomona.records.store import is_remote
@@ -199,6 +202,25 @@ class Records:
         names = [part.where for part in self.source.parts()]
         return [name for name in names if is_remote(name) or Path(name).exists()]
 
+    def row_name(self, index: int) -> str:
+        """How errors name the row at `index` (from 0) of these: by its file and its number there,
+        from 1, whatever is filtered or left out. For that rows may be read once more.
+        """
+        return self.row_names([index])[0]
+
+    def row_names(self, rows: Sequence[int] | NDArray) -> list[str]:
+        """The same of several rows."""
+        return [row_of(*origin) for origin in self.origins(rows)]
+
+    def origins(self, rows: Sequence[int] | NDArray) -> list[tuple[str, int]]:
+        """The file of each of these rows and its place there, all from 0: see `row_name`."""
+        places = np.asarray(rows, np.int64)
+        keep = self._keep()
+        if keep is not None and len(places):
+            names = list(dict.fromkeys(name for name, _ in self.filters))
+            places = passing(self.source, names, keep, int(places.max()) + 1)[places]
+        return origins(self.source, places)
+
     def write(self, path: str | Path) -> Path:
         """Write every row to `path`; see `pomona.records.write`."""
         return write(self, path)
@@ -295,6 +317,10 @@ class Derived(Streamed):
         """See `Source`."""
         return self.records.source.where
 
+    def origin(self, rows: NDArray) -> NDArray:
+        """Which rows of the records these rows of it are."""
+        return rows
+
 
 @dataclass(frozen=True)
 class _Nested(Derived):
@@ -369,6 +395,10 @@ class _Lacking:
 @dataclass(frozen=True)
 class _Filtered(Derived):
     mask: NDArray
+
+    def origin(self, rows: NDArray) -> NDArray:
+        """See `Derived`."""
+        return self.mask.nonzero()[0][rows]
 
     def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
         """The marked rows of each batch; the first column where none is asked for, so that rows are

@@ -12,13 +12,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from pomona.errors import PomonaError, first_line, nearest
-from pomona.records.column_types import BATCH_ROWS, natural_type, plain, united
+from pomona.records.column_types import (
+    BATCH_ROWS,
+    in_parts,
+    mixes_parts,
+    natural_type,
+    plain,
+    united,
+)
 
 Batches = Iterator[pa.RecordBatch]
+Ints = NDArray[np.int64]
 Filter = pc.Expression | None  # what rows must pass; all do where it is None
 
 
@@ -78,6 +88,10 @@ class Files(Streamed):
     def parts(self) -> Sequence[Any]:
         """Pieces that can be read apart."""
         return [replace(self, files=(file,)) for file in self.files]
+
+    def places(self, rows: Ints) -> Ints:
+        """Where these rows of the one file stand in it, from 0."""
+        return rows
 
 
 def no_column(name: str, known: Iterable[str], where: str) -> PomonaError:
@@ -155,6 +169,22 @@ def sample_notes(
         for file, found in sample.items()
     }
     return notes_between(schemas, schema)
+
+
+def parted_in(sample: Mapping[str, dict[str, list[Any]]]) -> frozenset[str]:
+    """The columns of conversations with texts and lists of parts; in the sample they then have
+    lists alone.
+    """
+    names = dict.fromkeys(name for found in sample.values() for name in found)
+    mixed = frozenset(
+        name
+        for name in names
+        if mixes_parts([one for found in sample.values() for one in found.get(name, ())])
+    )
+    for found in sample.values():
+        for name in mixed & found.keys():
+            found[name] = [in_parts(one) for one in found[name]]
+    return mixed
 
 
 def notes_of(source: Any) -> tuple[str, ...]:
@@ -256,6 +286,47 @@ class Recast(Streamed):
             message = f'column "{field.name}" cannot be read as {field.type}: {first_line(error)}'
             remedy = f"it holds {batch.schema.field(field.name).type}"
             raise PomonaError(message, where=self.where, remedy=remedy) from error
+
+
+def passing(source: Source, names: Sequence[str], keep: Filter, stop: int) -> Ints:
+    """The places, from 0, of the first `stop` rows that pass a filter on the columns `names`."""
+    found, done, count = [np.zeros(0, np.int64)], 0, 0
+    number = f"number beside {', '.join(names)}"
+    for batch in source.stream(names, None):
+        numbers = pa.array(np.arange(done, done + batch.num_rows))
+        rows = kept(batch.select(names).append_column(number, numbers), keep)
+        found.append(rows[number].to_numpy())
+        done, count = done + batch.num_rows, count + rows.num_rows
+        if count >= stop:
+            break
+    return np.concatenate(found)
+
+
+def origins(source: Any, rows: Ints) -> list[tuple[str, int]]:
+    """The file of each of these rows of a source, and its place there, from 0."""
+    if (records := getattr(source, "records", None)) is not None:
+        return records.origins(source.origin(rows))
+    parts, first = source.parts(), 0
+    found: list[tuple[str, int]] = [("", 0)] * len(rows)
+    for place, part in enumerate(parts):
+        last = place == len(parts) - 1 or len(rows) == 0 or first > rows.max()
+        stop = int(rows.max(initial=0)) + 1 if last else first + part.count(None)
+        here = np.flatnonzero((first <= rows) & (rows < stop))
+        for at, origin in zip(here, _of_file(part, rows[here] - first), strict=True):
+            found[at] = origin
+        if last:
+            break
+        first = stop
+    return found
+
+
+def _of_file(part: Any, rows: Ints) -> list[tuple[str, int]]:
+    while (inner := getattr(part, "source", None)) is not None:  # the same rows, more columns
+        part = inner
+    if hasattr(part, "records"):
+        return origins(part, rows)
+    places = part.places(rows) if isinstance(part, Files) else rows
+    return [(part.where, int(place)) for place in places]
 
 
 @dataclass

@@ -4,9 +4,7 @@ them, bad ones named by file and line.
 
 from __future__ import annotations
 
-import base64
 import itertools
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from pyarrow import fs
 
@@ -30,13 +29,13 @@ from pomona.records.column_types import (
     is_id,
     json_column,
     key_sign,
-    mixes_parts,
     natural_type,
     plain,
     unseen,
     widen,
 )
 from pomona.records.parsing import (
+    REJECTED,
     Bad,
     Blank,
     ParsedRow,
@@ -49,16 +48,19 @@ from pomona.records.parsing import (
     jsonl_rows,
     packs,
     plain_fields,
+    rejected,
     rows_of,
 )
 from pomona.records.source import (
     Batches,
     Files,
     Filter,
+    Ints,
     kept,
     no_column,
     notes_between,
     one_schema,
+    parted_in,
     sample_notes,
     spelt_notes,
 )
@@ -79,7 +81,6 @@ from pomona.workspace import disk_guard
 SAMPLE_ROWS, SAMPLE_BYTES = 10_000, 16 << 20
 _PARTED = "contents that are texts, read as lists of one part, as others are"
 FILE_ROWS = 100
-_REJECTED = ["file", "line", "reason", "text", "base64"]  # keys of a row in a file of rejects
 COMMAS = {"csv": ",", "tsv": "\t"}
 OnBad = Callable[[str, Bad], None]
 
@@ -108,10 +109,29 @@ class TextSource(Files):
                 told = self._csv(file, keep) if self.lines is None else self._csv_lines(file, keep)
                 yield from told
             else:
-                rows = rows_of(file, self.kind)
+                rows = self.parsed(file)
                 if self.lines is not None:
                     rows = self._whole(file, jsonl_lines(lines(file)))
                 yield from self._rows(file, rows, keep)
+
+    def places(self, rows: Ints) -> Ints:
+        """See `Files`. Also where malformed rows are left out."""
+        if self.on_bad is not skip or not len(rows):
+            return rows
+        bad = set[int]()
+        for _ in replace(self, on_bad=lambda _, row: bad.add(row.line)).stream([], None):
+            pass
+        every = enumerate(self.parsed(self.where))
+        own = (place for place, row in every if row.line not in bad)
+        return np.fromiter(itertools.islice(own, int(rows.max()) + 1), np.int64)[rows]
+
+    def parsed(self, file: str) -> Iterator[ParsedRow | Bad]:
+        """The rows of a file by themselves, malformed ones among them."""
+        return (
+            csv_rows(lines(file), comma=COMMAS[self.kind])
+            if self.kind in COMMAS
+            else rows_of(file, self.kind)
+        )
 
     def _rows(self, file: str, rows: Iterator[ParsedRow | Bad], keep: Filter) -> Batches:
         for pack in packs(rows, partial(self.on_bad, file)):
@@ -253,7 +273,7 @@ def open_text(files: Sequence[str], columns: Any, on_bad: OnBad) -> TextSource:
         schema, notes = one_schema({file: pa.schema(own) for file, own in fields.items()})
     else:
         values, rows, sampled = _sampled(files, kind, on_bad)
-        parted = _parted(values)
+        parted = parted_in(values)
         schema, spelt = _inferred(values, rows, names, files[0])
         notes = sample_notes(values, schema)
         notes += spelt_notes(spelt, notes)
@@ -371,7 +391,7 @@ def set_aside(source: TextSource, rejects: str | Path | None) -> int:
 
         def note(file: str, row: Bad) -> None:
             bad[file] += 1
-            out.write(_told(file, row) + "\n")
+            out.write(rejected(file, row) + "\n")
 
         for _ in replace(source, on_bad=note).stream([], None):
             pass
@@ -388,17 +408,9 @@ def check_rejects(rejects: str | Path) -> None:
         return
     check_regular(uri)
     first = next(jsonl_rows(lines(uri)), None) if Path(uri).is_file() else Bad(1, b"", "")
-    if first is not None and (isinstance(first, Bad) or list(first.values) != _REJECTED):
+    if first is not None and (isinstance(first, Bad) or list(first.values) != REJECTED):
         remedy = "name a new file"
         raise PomonaError("is no file of rejects, and would be replaced", where=uri, remedy=remedy)
-
-
-def _told(file: str, bad: Bad) -> str:
-    """A malformed row as the file of rejects has it."""
-    text = bad.raw.decode("utf-8", "backslashreplace")
-    coded = None if text.encode() == bad.raw else base64.b64encode(bad.raw).decode()
-    row = (file, bad.line, bad.reason, text, coded)
-    return json.dumps(dict(zip(_REJECTED, row, strict=True)), ensure_ascii=False)
 
 
 def _sampled(
@@ -458,22 +470,6 @@ def _inferred(
         for name in names or values
     }
     return pa.schema(list(types.items())), spelt
-
-
-def _parted(sample: Mapping[str, dict[str, list[Any]]]) -> frozenset[str]:
-    """The columns of conversations with texts and lists of parts; in the sample they then have
-    lists alone.
-    """
-    names = dict.fromkeys(name for found in sample.values() for name in found)
-    mixed = frozenset(
-        name
-        for name in names
-        if mixes_parts([one for found in sample.values() for one in found.get(name, ())])
-    )
-    for found in sample.values():
-        for name in mixed & found.keys():
-            found[name] = [in_parts(one) for one in found[name]]
-    return mixed
 
 
 def _is_whole(value: Any) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute
 
-from pomona.errors import PomonaError, nearest
+from pomona.errors import PomonaError, nearest, row_of
 from pomona.records.chats import ROLES, chat_texts, is_chat, joined_texts
 from pomona.records.column_types import as_text, relisted
 from pomona.records.records import Records
@@ -90,13 +90,14 @@ class RowText:
 @dataclass(frozen=True)
 class TextRows(Streamed):
     """Another source with texts as further columns. Of rows without a text the first is an error
-    where it is `strict`; else theirs is null. `first` is the number of the first row of a file.
+    where it is `strict`; else theirs is null. The first row that is
+    read is row `first` of its file, from 0.
     """
 
     source: Source
     made: tuple[RowText, ...]
     strict: bool
-    first: int
+    first: int = 0
 
     @property
     def schema(self) -> pa.Schema:
@@ -145,16 +146,14 @@ class TextRows(Streamed):
                 at = pc.index(texts.is_null(), pa.scalar(True)).as_py()
                 raise PomonaError(
                     text.lacking(rows.slice(at, 1)),
-                    where=f"{where}, row {row + at}",
+                    where=row_of(where, row + at),
                     remedy="fill it, or leave out rows without a text: --on-error drop",
                 )
             batch = batch.append_column(pa.field(text.name, pa.string()), texts)
         return batch
 
 
-def with_text(
-    records: Records, text: str, *, scalars: bool = False, first: int = 0
-) -> tuple[Records, str]:
+def with_text(records: Records, text: str, *, scalars: bool = False) -> tuple[Records, str]:
     """These records with the text of each row, and the name of its column: `text` is a column of
     texts, and nothing is added, or one of conversations or of lists of texts, a field in a column
     (`meta.text`; of conversations what one role says, `messages.user`), or a template of such
@@ -162,15 +161,14 @@ def with_text(
 
     Raises:
         PomonaError: there is no such column or field, or it holds no text; or, once rows are read
-            and unless such are left out, a row has none, with its number in its file, of which the
-            first is `first`.
+            and unless such are left out, a row has none, with its number in its file.
     """
     made = _row_text(records, text, scalars)
     if made is None:
         return records, text
     source, names = records.source, records.column_names
     if not isinstance(source, TextRows):
-        source = TextRows(source, (), not records.drops, first)
+        source = TextRows(source, (), not records.drops)
     if made not in source.made:
         source = replace(source, made=(*source.made, made))
     shown = [*names, *([] if made.name in names else [made.name])]

@@ -57,7 +57,7 @@ def test_the_person_is_blind(corpus: Make, tmp_path: Path) -> None:
     key = {row["number"]: row for row in key_of(tmp_path / "a")["rows"]}
     for row in rows_of(tmp_path / "a"):
         known = key[int(row["number"])]
-        source = corpus().to_pylist()[int(known["where"].removeprefix("the table, row "))]
+        source = corpus().to_pylist()[int(known["where"].removeprefix("the table, row ")) - 1]
         assert (source["id"], source["text"], source["lang"]) == (
             known["id"],
             row["text"],
@@ -186,10 +186,10 @@ def test_bad_input_is_named(corpus: Make, tmp_path: Path) -> None:
     write(pa.Table.from_pylist(nulls), tmp_path / "nulls.jsonl")
     with pytest.raises(
         PomonaError,
-        match=r'nulls.jsonl, row 1: column "text" is null — fill it, or leave such rows out: --on-error drop',
+        match=r'nulls.jsonl, row 2: column "text" is null — fill it, or leave such rows out: --on-error drop',
     ):
         sample_audit(tmp_path / "nulls.jsonl", out)
-    with pytest.raises(PomonaError, match=r'row 0: column "lang" is null'):
+    with pytest.raises(PomonaError, match=r'row 1: column "lang" is null'):
         sample_audit(pa.table({"lang": pa.array([None], pa.string()), "text": ["x"]}), out)
     with pytest.raises(
         PomonaError, match=r'column "text" holds int64, not text — name a column of strings'
@@ -209,7 +209,7 @@ def test_bad_input_is_named(corpus: Make, tmp_path: Path) -> None:
         1, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"\xe9x")
     )
     with pytest.raises(
-        PomonaError, match=r'the table, row 0: column "text" is not valid UTF-8 — decode'
+        PomonaError, match=r'the table, row 1: column "text" is not valid UTF-8 — decode'
     ):
         sample_audit(pa.table({"lang": ["de"], "text": broken}), out)
     assert not out.exists()

@@ -166,7 +166,7 @@ def test_bad_input_is_named(tmp_path: Path) -> None:
     write(pa.table({"prompt": ["a", "b"], "completion": ["x", None]}), tmp_path / "in.parquet")
     with pytest.raises(
         PomonaError,
-        match=r'in.parquet, row 1: column "completion" is null — fill it, or leave such rows out: --on-error drop',
+        match=r'in.parquet, row 2: column "completion" is null — fill it, or leave such rows out: --on-error drop',
     ):
         prune_templates(tmp_path / "in.parquet", out, **names)
     for value in ("two", -1, 1.5, float("nan")):
@@ -174,7 +174,7 @@ def test_bad_input_is_named(tmp_path: Path) -> None:
         with pytest.raises(
             PomonaError,
             match=(
-                f'row 0: "{value}" in column "reviews" is no number of reviews — give a count '
+                f'row 1: "{value}" in column "reviews" is no number of reviews — give a count '
                 "from 0"
             ),
         ):

@@ -24,7 +24,7 @@ from pomona.errors import PomonaError, ResourceError
         (
             {"text": ["a", None]},
             {},
-            'the table, row 1: column "text" is null — drop the row or give it a text',
+            'the table, row 2: column "text" is null — drop the row or give it a text',
         ),
         (
             {"text": [1]},
@@ -80,7 +80,7 @@ from pomona.errors import PomonaError, ResourceError
         (
             {"text": ["a", "b"], "s": [1.0, float("nan")]},
             {"keep": "best:s"},
-            'the table, row 1: column "s" is nan, not a number — drop the row or score it again',
+            'the table, row 2: column "s" is nan, not a number — drop the row or score it again',
         ),
         (
             {"text": ["a"]},
@@ -101,7 +101,7 @@ def test_text_that_is_not_utf8_is_named(tmp_path: Path) -> None:
     broken = pa.StringArray.from_buffers(2, *raw.buffers()[1:])
     with pytest.raises(
         PomonaError,
-        match=r'the table, row 1: column "text" is not UTF-8: .* — convert the file to UTF-8',
+        match=r'the table, row 2: column "text" is not UTF-8: .* — convert the file to UTF-8',
     ):
         dedup(pa.table({"text": broken}), tmp_path / "out.parquet")
 

@@ -231,16 +231,16 @@ def test_errors_name_what_was_wrong_and_leave_nothing(tmp_path: Path, model: Mod
         (
             tmp_path / "in.jsonl",
             {},
-            r'in\.jsonl, row 1: column "text" is empty — leave out rows without a text',
+            r'in\.jsonl, row 2: column "text" is empty — leave out rows without a text',
         ),
-        (pa.table({"text": ["a", None]}), {}, 'the table, row 1: column "text" is null'),
+        (pa.table({"text": ["a", None]}), {}, 'the table, row 2: column "text" is null'),
         (good, {"model": _Mute()}, "http://server: gives no hidden states — use a torch model"),
         (good, {"model": "ui-z"}, 'unknown model "ui-z"'),
     ]
     for inputs, options, message in cases:
         with pytest.raises(PomonaError, match=message):
             dedup_semantic(inputs, out, **{"model": model, **options})
-    with pytest.raises(PomonaError, match="text 1: is empty"):
+    with pytest.raises(PomonaError, match="text 2: is empty"):
         embeddings(model, ["a", ""])
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 

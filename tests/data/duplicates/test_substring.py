@@ -333,11 +333,11 @@ def test_errors_name_what_was_wrong_and_leave_nothing(tmp_path: Path) -> None:
     before = sorted(tmp_path.iterdir())
     out, good = tmp_path / "out.parquet", pa.table({"text": ["a"]})
     cases: list[tuple[Any, dict[str, Any], str]] = [
-        (tmp_path / "null.parquet", {}, r'null\.parquet, row 1: column "text" is null — fill it'),
+        (tmp_path / "null.parquet", {}, r'null\.parquet, row 2: column "text" is null — fill it'),
         (
             tmp_path / "latin.parquet",
             {},
-            r'latin\.parquet, row 1: column "text" is not valid UTF-8 — decode',
+            r'latin\.parquet, row 2: column "text" is not valid UTF-8 — decode',
         ),
         (
             tmp_path / "null.parquet",
@@ -382,7 +382,7 @@ def test_a_text_too_long_for_the_memory_is_named_with_the_least_that_is_enough(
     with pytest.raises(
         PomonaError,
         match=(
-            r'384\.0 MiB are not enough: the text of row 1 has 0\.3 MB .* — give "(\d+)MiB" '
+            r'384\.0 MiB are not enough: the text of the table, row 2 has 0\.3 MB .* — give "(\d+)MiB" '
             r"or more"
         ),
     ) as caught:

@@ -183,7 +183,7 @@ def test_mistakes_are_named() -> None:
         stream({"a": [1]}, schedule, tokens=5)
     with pytest.raises(PomonaError, match=r'schedule: "b" has 50.0% of the training and is empty'):
         stream({"a": [1], "b": []}, schedule, tokens=5)
-    with pytest.raises(PomonaError, match='"a", row 1: the length -2 is negative'):
+    with pytest.raises(PomonaError, match='"a", row 2: the length -2 is negative'):
         stream({"a": [1, -2], "b": [1]}, schedule, tokens=5)
     with pytest.raises(PomonaError, match="tokens: 0 is not a number of tokens"):
         stream({"a": [1], "b": [1]}, schedule, tokens=0)

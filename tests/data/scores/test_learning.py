@@ -50,7 +50,7 @@ def test_errors_say_what_does_not_fit() -> None:
         learning_order(losses, {"a": np.zeros((30, 3))})
     with pytest.raises(PomonaError, match='probes "a": there are 4 rows — give row numbers from 0'):
         learning_order(losses, {"a": [7]}, k=1)
-    with pytest.raises(PomonaError, match="row 2: a loss is not finite"):
+    with pytest.raises(PomonaError, match="row 3: a loss is not finite"):
         learning_order(np.array([[1.0], [2.0], [np.nan]]), {"a": [[1.0]]}, k=1)
 
 

@@ -229,8 +229,10 @@ def _records(path: Path, header: list[str]) -> list[tuple[int, list[str]]]:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     lines: list[tuple[int, list[str]]] = []
     try:
+        first = 1  # of the lines of a row
         while (fields := next(reader, None)) is not None:
-            lines += [(reader.line_num, fields)] if fields else []
+            lines += [(first, fields)] if fields else []
+            first = reader.line_num + 1
     except csv.Error as error:
         raise PomonaError(
             f"not valid CSV: {error}",

@@ -11,35 +11,38 @@ import pyarrow.compute as pc
 
 from pomona.data.inputs import Inputs, opened, values_of, with_texts
 from pomona.errors import PomonaError
-from pomona.records import Input, inputs_of, parallel, rows_by_file, split
+from pomona.records import Input, Piece, inputs_of, parallel, rows_by_file, split
 
 
 @dataclass(frozen=True)
 class FileRows:
-    """Rows of one file: the file, the number of the first row in it (from 0) and in all inputs, and
+    """Rows of one piece of the input: the place of the first in it and in all inputs, from 0, and
     the rows.
     """
 
-    where: str
+    piece: Piece
     row: int
     start: int
     rows: pa.RecordBatch
 
     def at(self, index: int) -> str:
         """Where row `index` of this batch stands, for errors."""
-        return f"{self.where}, row {self.row + index}"
+        return self.piece.row_name(self.row + index)
 
-    def texts(self, column: str) -> list[Any]:
-        """The values of a column. Raises PomonaError naming the row when one is not valid UTF-8."""
+    def texts(self, column: str, rows: Sequence[int] | None = None) -> list[Any]:
+        """The values of a column, or of some rows of it. Raises PomonaError naming the row when one
+        is not valid UTF-8.
+        """
         values = self.rows.column(column)
+        values = values if rows is None else values.take(pa.array(rows))
         try:
             return values_of(values)
         except UnicodeDecodeError as error:
             index = next(i for i, value in enumerate(values) if not _decodes(value))
             remedy = "decode the text with its own encoding first"
-            raise PomonaError(
-                f'column "{column}" is not valid UTF-8', where=self.at(index), remedy=remedy
-            ) from error
+            where = self.at(index if rows is None else rows[index])
+            message = f'column "{column}" is not valid UTF-8'
+            raise PomonaError(message, where=where, remedy=remedy) from error
 
 
 class InputRows:
@@ -92,7 +95,7 @@ class InputRows:
             count, start = 0, sum(counts)
             for rows in batches:
                 rows = rows.select(read).rename_columns(list(shown))
-                batch = FileRows(piece.where, piece.first + count, start + count, rows)
+                batch = FileRows(piece, count, start + count, rows)
                 self._check(batch)
                 yield batch
                 count += rows.num_rows

@@ -23,7 +23,7 @@ from pomona.data.audit.prelabel import (
     identified_languages,
     prelabel,
 )
-from pomona.data.audit.rows import FileRows, InputRows, Inputs
+from pomona.data.audit.rows import InputRows, Inputs
 from pomona.errors import PomonaError
 from pomona.files import atomic_directory, write_json, write_text
 from pomona.places import check_outputs
@@ -199,20 +199,20 @@ def _fetch(
     rows: InputRows, chosen: NDArray[np.int64], column: str, english: str | None, by: str
 ) -> list[_Drawn]:
     drawn: list[_Drawn] = []
+    names = rows.records.row_names(chosen)
     for batch in rows.batches():
         low, high = np.searchsorted(chosen, [batch.start, batch.start + batch.rows.num_rows])
         places = (chosen[low:high] - batch.start).tolist()
         if places:
-            part = FileRows(batch.where, batch.row, batch.start, batch.rows.take(places))
-            values: dict[str, list[Any]] = {name: part.texts(name) for name in rows.columns}
-            for index, place in enumerate(places):
+            values: dict[str, list[Any]] = {n: batch.texts(n, places) for n in rows.columns}
+            for index in range(len(places)):
                 identity = values["id"][index] if "id" in values else None
                 source = (values[english][index] or "") if english else None
                 drawn.append(
                     _Drawn(
                         str(values[by][index]),
                         None if identity is None else str(identity),
-                        batch.at(place),
+                        names[low + index],
                         source,
                         values[column][index],
                     )

@@ -55,12 +55,12 @@ def sign_part(job: SigningJob) -> int:
         is_whole(job.folder / f"{job.part:05d}-{chunk:06d}") for chunk in range(said["chunks"])
     ):
         return said["rows"]
-    where, rows, chunk = job.piece.where, 0, 0
+    rows, chunk = 0, 0
     with disk_guard(str(job.folder)):
         for batch in _chunks(job.piece.records, job.options, job.rows):
             place = job.folder / f"{job.part:05d}-{chunk:06d}"
             if not is_whole(place):
-                save_chunk(_signed(batch, job.options, where, job.piece.first + rows), place)
+                save_chunk(_signed(batch, job.options, job.piece, rows), place)
             rows, chunk = rows + batch.num_rows, chunk + 1
         write_json(note, {"rows": rows, "chunks": chunk})
     return rows
@@ -114,11 +114,11 @@ def _batches(records: Records, rows: int) -> Iterator[pa.RecordBatch]:
 
 
 def _signed(
-    batch: pa.RecordBatch, options: DedupOptions, where: str, before: int
+    batch: pa.RecordBatch, options: DedupOptions, piece: Piece, before: int
 ) -> dict[str, NDArray[Any]]:
-    column = _text(batch.column(0), options.column, where, before)
+    column = _text(batch.column(0), options.column, piece, before)
     scores = (
-        _scores(batch.column(1), options.score, where, before) if options.score else np.zeros(0)
+        _scores(batch.column(1), options.score, piece, before) if options.score else np.zeros(0)
     )
     if options.method == "exact":
         data, offsets = strings(column)
@@ -169,12 +169,12 @@ def bare(column: pa.StringArray) -> pa.StringArray:
     return pc.call_function("replace_substring_regex", [column], options)
 
 
-def _text(column: pa.Array, name: str, where: str, before: int) -> pa.StringArray:
+def _text(column: pa.Array, name: str, piece: Piece, before: int) -> pa.StringArray:
     if column.null_count:
         row = before + int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
         raise PomonaError(
             f'column "{name}" is null',
-            where=f"{where}, row {row}",
+            where=piece.row_name(row),
             remedy="drop the row or give it a text",
         )
     text = column.cast(pa.string())
@@ -185,7 +185,7 @@ def _text(column: pa.Array, name: str, where: str, before: int) -> pa.StringArra
             try:
                 value.decode()
             except UnicodeDecodeError as bad:
-                place = f"{where}, row {before + row}"
+                place = piece.row_name(before + row)
                 raise PomonaError(
                     f'column "{name}" is not UTF-8: {bad.reason}',
                     where=place,
@@ -195,14 +195,14 @@ def _text(column: pa.Array, name: str, where: str, before: int) -> pa.StringArra
     return text
 
 
-def _scores(column: pa.Array, name: str | None, where: str, before: int) -> NDArray[np.float64]:
+def _scores(column: pa.Array, name: str | None, piece: Piece, before: int) -> NDArray[np.float64]:
     values = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
         remedy = "drop the row or score it again"
         raise PomonaError(
             f'column "{name}" is {values[bad[0]]}, not a number',
-            where=f"{where}, row {before + bad[0]}",
+            where=piece.row_name(before + int(bad[0])),
             remedy=remedy,
         )
     return values.astype(np.float64)

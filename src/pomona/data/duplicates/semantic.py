@@ -193,7 +193,7 @@ def embeddings(
     for row, text in enumerate(texts):
         if not text:
             raise PomonaError(
-                "is empty", where=f"text {row}", remedy="drop rows without text first"
+                "is empty", where=f"text {row + 1}", remedy="drop rows without text first"
             )
     loaded = (
         load(model, need={"states"}, device=device, dtype=dtype, memory=memory)

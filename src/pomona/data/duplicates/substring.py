@@ -307,7 +307,7 @@ def dedup_substring(
         work_at(out, work, dry_run) as root,
         Workspace(root, plan).resumed() as folder,
         closing(
-            Stream.of(budget.watched(texts.texts()), search, folder, tokens and tokens.encode)
+            Stream.of(budget.watched(texts), search, folder, tokens and tokens.encode)
         ) as stream,
     ):
         units, grams = stream.count()

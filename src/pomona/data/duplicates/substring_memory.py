@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pomona.data.duplicates.substring_scan import BYTE, TOKEN, WORD
+from pomona.data.duplicates.substring_texts import ColumnTexts
 from pomona.errors import PomonaError
 from pomona.records import Source, TableSource, is_remote, unreadable
 from pomona.text import strings
@@ -153,21 +154,24 @@ class MemoryBudget:
         self._pages = _TIMES_A_PAGE * max(0, pages - _LITTLE)
         why = ", with the table that is given" if self._table else ""
         why += f", with pages of {pages / 1e6:,.1f} MB in the Parquet file" if self._pages else ""
-        self._need(f"Python, its libraries and a small table{why} take more")
+        if self._limit < self._least():
+            raise self._too_little(f"Python, its libraries and a small table{why} take more")
 
-    def watched(self, texts: Iterable[pa.StringArray]) -> Iterator[pa.StringArray]:
-        """The same texts, each batch before it is searched. Raises PomonaError naming the row (from
-        0) of a text too long to hold.
+    def watched(self, texts: ColumnTexts) -> Iterator[pa.StringArray]:
+        """The texts, each batch before it is searched. Raises PomonaError naming the row of a text
+        too long to hold.
         """
-        row = 0
-        for batch in texts:
+        done = 0
+        for batch in texts.texts():
             sizes = np.diff(strings(batch)[1])
             if len(sizes) and (longest := int(sizes.max())) > self._longest:
                 self._longest = longest
-                held = f"has {longest / 1e6:,.1f} MB and takes {self._times} times that"
-                self._need(f"the text of row {row + int(sizes.argmax())} {held}")
+                if self._limit < self._least():
+                    held = f"has {longest / 1e6:,.1f} MB and takes {self._times} times that"
+                    name = texts.row_name(done + int(sizes.argmax()))
+                    raise self._too_little(f"the text of {name} {held}")
             yield batch
-            row += len(sizes)
+            done += len(sizes)
 
     def table(self) -> int:
         """Bytes for the table, once all texts have been watched: not those of the longest text that
@@ -175,11 +179,11 @@ class MemoryBudget:
         """
         return max(_TABLE, self._limit - self._table - _FIXED - self._times // 2 * self._longest)
 
-    def _need(self, why: str) -> None:
+    def _least(self) -> int:
         read = _WITHOUT_TABLE + self._pages + self._times * self._longest
-        least = -(-(self._table + max(_FIXED + _TABLE, read)) // _MIB)
-        if self._limit < least * _MIB:
-            given = f"{self._limit / _MIB:,.1f} MiB are not enough"
-            raise PomonaError(
-                f"{given}: {why}", where="memory", remedy=f'give "{least}MiB" or more'
-            )
+        return -(-(self._table + max(_FIXED + _TABLE, read)) // _MIB) * _MIB
+
+    def _too_little(self, why: str) -> PomonaError:
+        given = f"{self._limit / _MIB:,.1f} MiB are not enough"
+        remedy = f'give "{self._least() // _MIB}MiB" or more'
+        return PomonaError(f"{given}: {why}", where="memory", remedy=remedy)

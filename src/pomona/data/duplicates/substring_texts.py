@@ -46,6 +46,10 @@ class ColumnTexts(TextColumn):
         """The rows of these texts."""
         return texts
 
+    def row_name(self, text: int) -> str:
+        """How errors name the row of one of the texts that were read."""
+        return self.records.row_name(text)
+
     def of(self, batch: pa.RecordBatch) -> tuple[pa.StringArray, Ints]:
         """The texts of a batch, and the row of each within it, in order."""
         return batch.column(self.column), np.arange(batch.num_rows)
@@ -64,6 +68,7 @@ class FieldTexts(ColumnTexts):
     def __init__(self, records: Records, column: str, fields: Sequence[TextField]) -> None:
         super().__init__(records, column)
         self._fields = tuple(dict.fromkeys(fields))
+        self._sizes: list[Ints] = []  # as far as they are read
         self._ends = np.zeros(1, np.int64)
 
     @property
@@ -75,18 +80,23 @@ class FieldTexts(ColumnTexts):
         """The rows of these texts."""
         return np.searchsorted(self._ends, texts, side="right") - 1
 
+    def row_name(self, text: int) -> str:
+        """How errors name the row of one of the texts that were read."""
+        ends = np.cumsum(np.concatenate(self._sizes))
+        return self.records.row_name(int(np.searchsorted(ends, text, side="right")) - 1)
+
     def texts(self) -> Iterator[pa.StringArray]:
-        """The texts in batches. Raises PomonaError with file and row (from 0) for a row without."""
-        counts, sizes = dict[str, int](), [np.zeros(1, np.int64)]
+        """The texts in batches. Raises PomonaError with file and row for a row without."""
+        counts, self._sizes = dict[str, int](), [np.zeros(1, np.int64)]
         made, name = with_text(self.records, self.column)
         columns = [*dict.fromkeys(field.column for field in self._fields), name]
         for where, part in parts(made.select(*columns)):
             for batch in pieces(part.stream()):
                 texts, rows = self.of(batch)
+                self._sizes.append(np.bincount(rows, minlength=batch.num_rows))
                 yield texts
-                sizes.append(np.bincount(rows, minlength=batch.num_rows))
                 counts[where] = counts.get(where, 0) + batch.num_rows
-        self._rows, self._ends = counts, np.cumsum(np.concatenate(sizes))
+        self._rows, self._ends = counts, np.cumsum(np.concatenate(self._sizes))
 
     def of(self, batch: pa.RecordBatch) -> tuple[pa.StringArray, Ints]:
         """The texts of a batch, and the row of each within it, in order."""

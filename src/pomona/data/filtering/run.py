@@ -290,12 +290,12 @@ def _scanned(
 
 
 def _look(job: _Look) -> _Seen:
-    tests, rows = job.asked.tests(job.piece.records), job.piece.first
+    tests, rows = job.asked.tests(job.piece.records), 0
     codes, before, after = [np.zeros(0, np.int16)], Counter[str](), Counter[str]()
     for batch in job.piece.records.stream():
         codes.append(_codes(batch, tests))
         if job.group is not None:
-            labels = labels_of(batch, job.group, job.piece.where, rows)
+            labels = labels_of(batch, job.group, job.piece, rows)
             for counted, some in (
                 (before, labels),
                 (after, labels.filter(pa.array(codes[-1] == 0))),

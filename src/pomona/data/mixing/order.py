@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.data.mixing.schedule import Schedule, check_sizes
-from pomona.errors import PomonaError
+from pomona.errors import PomonaError, row_of
 
 Ints = NDArray[np.int64]
 BLOCK_ROWS = 1 << 16
@@ -306,7 +306,7 @@ def _lengths(name: str, values: Sequence[int] | Ints) -> Ints:
     if len(lengths) and lengths.min() < 0:
         raise PomonaError(
             f"the length {lengths.min()} is negative",
-            where=f'"{name}", row {int(lengths.argmin())}',
+            where=row_of(f'"{name}"', int(lengths.argmin())),
             remedy="give 0 or more",
         )
     return lengths

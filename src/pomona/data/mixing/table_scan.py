@@ -135,26 +135,21 @@ def scan(
 
 
 def _look(job: _Look) -> _Seen:
-    where, rows = job.piece.where, job.piece.first
+    piece, rows = job.piece, 0
     scores, sizes, labels = (
         [np.empty(0)],
         [np.empty(0)],
         [pa.array([], pa.string()).dictionary_encode()],
     )
-    for batch in job.piece.records.stream():
+    for batch in piece.records.stream():
         if job.score is not None:
-            scores.append(_numbers(batch, job.score, where, rows))
+            scores.append(_numbers(batch, job.score, piece, rows))
         if job.group is not None:
-            labels.append(labels_of(batch, job.group, where, rows))
-        sizes.append(_sizes(batch, job.size, job.texts, where, rows))
+            labels.append(labels_of(batch, job.group, piece, rows))
+        sizes.append(_sizes(batch, job.size, job.texts, piece, rows))
         rows += batch.num_rows
     known = pa.chunked_array(labels).unify_dictionaries().combine_chunks()
     return _Seen(np.concatenate(scores), known, np.concatenate(sizes))
-
-
-def row_name(where: str, row: int) -> str:
-    """How errors name a row of a file or table; rows count from 1."""
-    return f"{where}, row {row + 1}"
 
 
 def refuse_empty(records: Records, counts: Sequence[int]) -> None:
@@ -190,55 +185,55 @@ def _need_numbers(records: Records, name: str) -> None:
         raise PomonaError(message, where=records.source.where, remedy=remedy)
 
 
-def _no_nulls(column: pa.Array, name: str, where: str, done: int) -> None:
+def _no_nulls(column: pa.Array, name: str, piece: Piece, done: int) -> None:
     if column.null_count:
         row = int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
         raise PomonaError(
             f'column "{name}" is null',
-            where=row_name(where, done + row),
+            where=piece.row_name(done + row),
             remedy="fill it, or leave such rows out: --on-error drop",
         )
 
 
-def _numbers(batch: pa.RecordBatch, name: str, where: str, done: int) -> NDArray[np.float64]:
+def _numbers(batch: pa.RecordBatch, name: str, piece: Piece, done: int) -> NDArray[np.float64]:
     column = batch.column(name)
-    _no_nulls(column, name, where, done)
+    _no_nulls(column, name, piece, done)
     values = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
         message = f'column "{name}" is {values[bad[0]]}, not a finite number'
         raise PomonaError(
             message,
-            where=row_name(where, done + int(bad[0])),
+            where=piece.row_name(done + int(bad[0])),
             remedy="score the row again, or leave such rows out: --on-error drop",
         )
     return values
 
 
-def labels_of(batch: pa.RecordBatch, name: str, where: str, done: int) -> pa.Array:
+def labels_of(batch: pa.RecordBatch, name: str, piece: Piece, done: int) -> pa.Array:
     """A column as dictionary-encoded text. Raises PomonaError with file and row for a null."""
     column = batch.column(name)
-    _no_nulls(column, name, where, done)
+    _no_nulls(column, name, piece, done)
     return as_text(column).dictionary_encode()
 
 
 def _sizes(
-    batch: pa.RecordBatch, size: str, texts: Sequence[str], where: str, done: int
+    batch: pa.RecordBatch, size: str, texts: Sequence[str], piece: Piece, done: int
 ) -> NDArray[np.float64]:
     if size == "rows":
         return np.ones(batch.num_rows)
     if size != "bytes":
-        values = _numbers(batch, size, where, done)
+        values = _numbers(batch, size, piece, done)
         bad = np.flatnonzero(values < 0)
         if len(bad):
             message = f'column "{size}" is {values[bad[0]]:g}, a negative size'
             raise PomonaError(
-                message, where=row_name(where, done + int(bad[0])), remedy="give sizes of 0 or more"
+                message, where=piece.row_name(done + int(bad[0])), remedy="give sizes of 0 or more"
             )
         return values
     total = np.zeros(batch.num_rows)
     for name in texts:
-        _no_nulls(batch.column(name), name, where, done)
+        _no_nulls(batch.column(name), name, piece, done)
         total += pc.call_function("binary_length", [batch.column(name)]).to_numpy(
             zero_copy_only=False
         )

@@ -128,7 +128,7 @@ class Followed(Derived):
 
 
 def corrupt_rows(
-    records: Records, source: str, layout: Layout, corrupt: str | None, n: int, seed: int
+    records: Records, layout: Layout, corrupt: str | None, n: int, seed: int
 ) -> Corrupted:
     """Read what is to be corrupted, corrupt `n` pairs either way, and put them into copies of their
     rows.
@@ -147,7 +147,7 @@ def corrupt_rows(
             remedy=f"it is {layout.prompt!r}",
         )
     texts, labels, groups = [], [], []
-    for rows in chunks(records, Layout("", corrupt, label, None, layout.group), source):
+    for rows in chunks(records, Layout("", corrupt, label, None, layout.group)):
         texts += rows.prompts or []
         labels += rows.texts
         groups += rows.groups or []

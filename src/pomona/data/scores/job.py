@@ -86,7 +86,7 @@ class Layout:
                     where=records.source.where,
                     remedy="give prompt and completion, or leave chat out",
                 )
-            made, text = with_text(records, f"{self.column}.assistant", first=1)
+            made, text = with_text(records, f"{self.column}.assistant")
             return made.complete(*others, texts=[text]).select(*records.column_names)
         made, text, prompt = self.made(records)
         made = made.complete(*others, *filter(None, [prompt]), texts=[text])
@@ -96,7 +96,7 @@ class Layout:
         """The records with their texts, and the columns of what is scored and of the prompts."""
         prompt = self.prompt
         if self.completion is None:
-            return *with_text(records, self.column, first=1), None
+            return *with_text(records, self.column), None
         assert prompt is not None
         records, text = _with_part(records, self.completion)
         records, prompt = _with_part(records, prompt)
@@ -105,11 +105,11 @@ class Layout:
 
 @dataclass(frozen=True)
 class ChunkRows:
-    """Rows of one chunk as parallel lists; `first` is the number of the first, from 1. `prompts`,
-    `langs` and `groups` may be None.
+    """Rows of one chunk of `records` as parallel lists; `first` is the place of the first, from 0.
+    `prompts`, `langs` and `groups` may be None.
     """
 
-    source: str
+    records: Records
     first: int
     texts: list[str]
     prompts: list[str] | list[Messages] | None
@@ -121,7 +121,7 @@ class ChunkRows:
 
     def where(self, index: int) -> str:
         """How errors name the row at `index`."""
-        return f"{self.source}, row {self.first + index}"
+        return self.records.row_name(self.first + index)
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def survey(records: Records, layout: Layout, source: str) -> Survey:
     PomonaError naming the row.
     """
     digest, sizes, groups = sha256(), [], dict[str, int]()
-    for rows in chunks(records, layout, source):
+    for rows in chunks(records, layout):
         sizes.append(len(rows))
         for values in (rows.texts, rows.prompts, rows.langs, rows.groups):
             for value in values or ():
@@ -156,7 +156,7 @@ def survey(records: Records, layout: Layout, source: str) -> Survey:
     return Survey(sum(sizes), tuple(sizes), groups, digest.hexdigest())
 
 
-def chunks(records: Records, layout: Layout, source: str) -> Iterator[ChunkRows]:
+def chunks(records: Records, layout: Layout) -> Iterator[ChunkRows]:
     """Chunks of at most CHUNK_ROWS rows and, but for a single long row, CHUNK_CHARACTERS
     characters, in order.
     """
@@ -165,7 +165,7 @@ def chunks(records: Records, layout: Layout, source: str) -> Iterator[ChunkRows]
         records, text, prompt = layout.made(records)
     columns = filter(None, (text, prompt, layout.lang, layout.group))
     for batch in records.select(*columns).batches(CHUNK_ROWS):
-        rows = _filled(batch, layout, (text, prompt), source, done + 1)
+        rows = _filled(batch, layout, (text, prompt), records, done)
         start = held = 0
         for index in range(len(rows)):
             size = len(rows.texts[index])
@@ -192,7 +192,7 @@ def flat(records: Records, part: str) -> tuple[Records, str]:
         there = name in records.column_names
         if there and not pa.types.is_nested(records.schema.field(name).type):
             return records, name
-        return with_text(records, name, scalars=True, first=1)
+        return with_text(records, name, scalars=True)
 
     if part in records.column_names or not ("{" in part or "}" in part):
         return column(records, part)
@@ -208,7 +208,7 @@ def _with_part(records: Records, part: str) -> tuple[Records, str]:
     """
     if part in records.column_names and not pa.types.is_nested(records.schema.field(part).type):
         return records, part
-    return with_text(records, part, scalars=True, first=1)
+    return with_text(records, part, scalars=True)
 
 
 def _spelt(prompt: str | Messages) -> str:
@@ -219,7 +219,7 @@ def _filled(
     batch: pa.RecordBatch,
     layout: Layout,
     parts: tuple[str, str | None],
-    source: str,
+    records: Records,
     first: int,
 ) -> ChunkRows:
     values = {name: values_of(batch.column(name)) for name in batch.schema.names}
@@ -227,7 +227,7 @@ def _filled(
         values[layout.lang] = ["" if one is None else one for one in values[layout.lang]]
     for name, cells in values.items():
         if None in cells:
-            where = f"{source}, row {first + cells.index(None)}"
+            where = records.row_name(first + cells.index(None))
             raise PomonaError(
                 f'column "{name}" is null',
                 where=where,
@@ -250,10 +250,10 @@ def _filled(
             what = "what is said before the assistant's last message is" if alone else what
             raise PomonaError(
                 f"{what} empty",
-                where=f"{source}, row {first + index}",
+                where=records.row_name(first + index),
                 remedy="fill it, or leave such rows out: --on-error drop",
             )
-    return ChunkRows(source, first, texts, prompts, column(layout.lang), column(layout.group))
+    return ChunkRows(records, first, texts, prompts, column(layout.lang), column(layout.group))
 
 
 def _part(rows: ChunkRows, start: int, stop: int) -> ChunkRows:
@@ -261,7 +261,7 @@ def _part(rows: ChunkRows, start: int, stop: int) -> ChunkRows:
         return None if values is None else list(values[start:stop])
 
     return ChunkRows(
-        rows.source,
+        rows.records,
         rows.first + start,
         rows.texts[start:stop],
         cut(rows.prompts),

@@ -63,7 +63,7 @@ def learning_order(
         if len(bad):
             raise PomonaError(
                 "a loss is not finite",
-                where=f"{name} {bad[0]}",
+                where=f"{name} {bad[0] + 1}",
                 remedy="drop the row or score it again",
             )
     if not 1 <= k <= len(points) - bool((owners >= 0).any()):
@@ -229,7 +229,7 @@ def order(
     )
     records = layout.complete(records)
     with results_of([records], {"out": out}, work=f"{out}.work", dry_run=dry_run) as results:
-        corrupted = corrupt_rows(records, source, layout, corrupt, n, seed)
+        corrupted = corrupt_rows(records, layout, corrupt, n, seed)
         followed = Records.of(
             Followed(records.select(*corrupted.table.column_names), corrupted.table)
         )

@@ -208,7 +208,7 @@ def _tasks(job: ScoringJob, score_pass: ScorePass, wanted: Sequence[int]) -> Ite
     return (
         (
             ChunkPass(score_pass, rows)
-            for index, rows in enumerate(chunks(job.records, job.layout, job.source))
+            for index, rows in enumerate(chunks(job.records, job.layout))
             if index in left
         )
         if left

@@ -136,7 +136,7 @@ def columns_of(job: ScoringJob, work: Work) -> dict[str, Floats | pa.Array]:
                     gathered.setdefault(name, []).append(text[name].to_numpy())
     whole = {name: np.concatenate(parts, axis=-1) for name, parts in gathered.items()}
     if "vog" in whole and job.layout.group:
-        for rows in chunks(job.records, job.layout, job.source):
+        for rows in chunks(job.records, job.layout):
             groups.append(pa.array(rows.groups))
         codes = (
             pa.chunked_array(groups)
@@ -173,7 +173,7 @@ def _named(job: ScoringJob, whole: dict[str, Floats]) -> dict[str, Floats]:
             columns[name] = made[name]() if name in made else whole[name]
     for name, values in columns.items():
         for row in np.flatnonzero(np.isinf(values))[:1]:
-            where = f"{job.source}, row {row + 1}"
+            where = job.records.row_name(int(row))
             raise PomonaError(
                 f"{name} is too large for a float64",
                 where=where,
