@@ -334,13 +334,18 @@ def test_hqq_in_halves_is_rounded_as_hqq_does(tmp_path: Path) -> None:
     assert np.array_equal(read(folder)["m.weight"].astype(np.float16), wanted)
 
 
+def aqlm(books: int, high: int, wide: int) -> dict[str, Any]:
+    sizes = {"out_group_size": high, "in_group_size": wide, "nbits_per_codebook": 8}
+    return {"quant_method": "aqlm", "num_codebooks": books, **sizes}
+
+
 @pytest.mark.parametrize(("high", "wide", "books"), [(1, 8, 1), (1, 4, 2), (4, 3, 3)])
 def test_aqlm(tmp_path: Path, high: int, wide: int, books: int) -> None:
     codes = draw(0).integers(-128, 128, (OUT // high, IN // wide, books))
     vectors = draw(1).standard_normal((books, 256, high, wide)).astype(np.float32)
     scales = draw(2).random((OUT // high, 1, 1, 1)).astype(np.float32)
     tensors = {"m.codes": codes.astype(np.int8), "m.codebooks": vectors, "m.scales": scales}
-    out = read(checkpoint(tmp_path / "m", tensors, {"quant_method": "aqlm"}))["m.weight"]
+    out = read(checkpoint(tmp_path / "m", tensors, aqlm(books, high, wide)))["m.weight"]
     for row, column in np.ndindex(OUT, IN):
         group, place = (row // high, column // wide), (row % high, column % wide)
         total = sum(vectors[book, codes[*group, book] % 256][place] for book in range(books))
@@ -472,8 +477,9 @@ ALONE = {"m.weight": W, "m.weight_scale": np.ones(1, np.float32)}
                 "m.codebooks": np.ones((1, 256, 1, 4), np.float16),
                 "m.scales": np.ones((8, 1, 1, 1), np.float16),
             },
-            {"quant_method": "aqlm"},
-            'tensor "m.codes" of "m" and what belongs to it do not fit: m.codes [8, 2, 2], m.code',
+            aqlm(1, 1, 4),
+            'tensor "m.codes" of "m" and what belongs to it do not fit: m.codes [8, 2, 2] where '
+            "[8, 2, 1] is wanted, m.codebooks [1, 256, 1, 4], m.scales [8, 1, 1, 1] — copy it",
         ),
         (
             {"m.codebooks": np.ones((1, 256, 1, 4), np.float16), "m.scales": np.ones(8)},
@@ -511,6 +517,67 @@ def test_what_is_not_known_is_refused_by_name(
         types = {}
     with pytest.raises(PomonaError) as error:
         read(checkpoint(tmp_path / "m", tensors, settings, **types))
+    assert says in str(error.value)
+
+
+AQLM: Arrays = {
+    "m.codes": np.zeros((8, 2, 2), np.int8),
+    "m.codebooks": np.ones((2, 256, 1, 4), np.float16),
+    "m.scales": np.ones((8, 1, 1, 1), np.float16),
+}
+BLOCKS: Arrays = {"m.weight": W, "m.weight_scale_inv": np.ones((2, 2), np.float32)}
+INT4: Arrays = {
+    "m.weight_packed": np.zeros((8, 2), np.int32),
+    "m.weight_scale": np.ones((8, 2), np.float32),
+    "m.weight_shape": np.array([8, 16]),
+}
+WORDS = {"weights": {"num_bits": 4, "group_size": 8}}
+PAIRED = {"quant_method": "compressed-tensors", "config_groups": {"a": WORDS}}
+SCALED: Arrays = {"m.weight": W.astype(np.int8), "m.SCB": np.ones(8, np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("tensors", "settings", "cut", "axis", "says"),
+    [
+        (AQLM, aqlm(2, 1, 4), "m.codebooks", 1, "m.codebooks [2, 128, 1, 4] where [2, 256, 1, 4]"),
+        (AQLM, aqlm(2, 1, 4), "m.codebooks", 3, "m.codebooks [2, 256, 1, 2] where [2, 256, 1, 4]"),
+        (AQLM, aqlm(2, 1, 4), "m.codes", 2, "m.codes [8, 2, 1] where [8, 2, 2] is wanted"),
+        (AQLM, aqlm(2, 1, 4), "m.scales", 0, "m.scales [4, 1, 1, 1] where [8, 1, 1, 1] is wanted"),
+        (BLOCKS, {"quant_method": "fp8", "weight_block_size": [4, 4]}, "m.weight_scale_inv", 1,
+         "m.weight [8, 8], m.weight_scale_inv [2, 1] where [2, 2] is wanted"),
+        (INT4, PAIRED, "m.weight_scale", 1, "m.weight_scale [8, 1] where [8, 2] is wanted"),
+        (INT4, PAIRED, "m.weight_packed", 0, "m.weight_packed [4, 2] where [8, 2] is wanted"),
+        (GPTQ, {"quant_method": "gptq", "group_size": 8}, "m.scales", 1, "[4, 4] where [4, 8]"),
+        (GPTQ, {"quant_method": "awq", "group_size": 1}, "m.scales", 1, "[4, 4] where [4, 64]"),
+        (SCALED, {"quant_method": "bitsandbytes"}, "m.SCB", 0, "m.SCB [4] where [8] is wanted"),
+        (HQQ, {"quant_method": "hqq"}, "m.W_q", 0, "do not fit: m.W_q [4, 8], m.scale [16, 1]"),
+    ],
+)  # fmt: skip
+def test_half_a_tensor_is_refused_by_its_shape(
+    tmp_path: Path, tensors: Arrays, settings: dict[str, Any], cut: str, axis: int, says: str
+) -> None:
+    half = np.split(tensors[cut], 2, axis)[0]
+    types = {"weight": "F8_E4M3"} if settings["quant_method"] == "fp8" else {}
+    folder = checkpoint(tmp_path / "m", {**tensors, cut: half}, settings, **types)
+    with pytest.raises(PomonaError) as error:
+        read(folder)
+    assert says in str(error.value)
+
+
+def test_half_a_weight_is_refused_where_the_configuration_tells_its_shape(tmp_path: Path) -> None:
+    """Of half of AQLM's codes nothing else tells: the other half would be inputs."""
+    name = "model.layers.0.self_attn.q_proj"
+    tensors = {key.replace("m.", f"{name}."): value for key, value in AQLM.items()}
+    folder = checkpoint(tmp_path / "m", tensors, aqlm(2, 1, 4))
+    config = json.loads((folder / "config.json").read_text())
+    for wide in (8, 16):
+        sizes = {"hidden_size": wide, "num_attention_heads": 1, "head_dim": 8}
+        (folder / "config.json").write_text(json.dumps(config | sizes))
+        if wide == 8:
+            assert read(folder)[f"{name}.weight"].shape == (8, 8)
+    with pytest.raises(PomonaError) as error:
+        read(folder)
+    says = f'tensor "{name}.codes" of "m" stands for [8, 8], where config.json asks for [8, 16]'
     assert says in str(error.value)
 
 

@@ -31,6 +31,10 @@ _EMBEDDING = re.compile(
 _TABLE = re.compile(r"(?:embed|wte|wpe)[^.]*\.weight$")
 # linear layers stored inputs × outputs
 _CONV1D = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
+# Decoders whose layers are all alike: those of which the width is cut into heads, and those whose
+# config.json says how wide a head is.
+_DIVIDED = ("llama", "mistral", "mixtral", "qwen2", "cohere", "granite", "olmo2", "phi3")
+_PLAIN = (*_DIVIDED, "qwen3", "qwen3_moe", "gemma", "gemma2")
 _BUFFER = re.compile(
     r"\.position_ids$|rotary_pos_emb\.inv_freq$|^gpt_neox\..*(?:\.attention\.(?:masked_)?bias|\.inv_freq)$"
 )
@@ -149,6 +153,36 @@ def ties(config: Mapping[str, Any]) -> bool:
 def is_flipped(config: Mapping[str, Any]) -> bool:
     """Whether a model's linear layers are stored inputs × outputs, by its config.json."""
     return config.get("model_type") in _CONV1D
+
+
+def linear_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """Outputs and inputs of the linear layers of a plain decoder, by their names in a layer; empty
+    for architectures that are not known to be one, and without what config.json does not say.
+    """
+    architecture = str([*(config.get("architectures") or ()), ""][0])
+    causal = not architecture or architecture.endswith("ForCausalLM")
+    if config.get("model_type") not in _PLAIN or not causal:
+        return {}
+    keys = ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads")
+    hidden, inner, heads, shared = (_size(config.get(key)) for key in keys)
+    each = _size(config.get("head_dim"))
+    if not each and config["model_type"] in _DIVIDED and heads:
+        each = hidden // heads
+    own, kept = heads * each, shared * each
+    shapes = {
+        "self_attn.q_proj.weight": (own, hidden),
+        "self_attn.k_proj.weight": (kept, hidden),
+        "self_attn.v_proj.weight": (kept, hidden),
+        "self_attn.o_proj.weight": (hidden, own),
+        "mlp.gate_proj.weight": (inner, hidden),
+        "mlp.up_proj.weight": (inner, hidden),
+        "mlp.down_proj.weight": (hidden, inner),
+    }
+    return {name: shape for name, shape in shapes.items() if all(shape)}
+
+
+def _size(value: Any) -> int:
+    return value if type(value) is int and value > 0 else 0
 
 
 class LayerLayout:

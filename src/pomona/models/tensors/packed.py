@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.errors import PomonaError
 from pomona.models.tensors.files import (
     FLOATS,
     NUMBERS,
@@ -31,8 +30,6 @@ Floats = NDArray[np.float32]
 Rows = Callable[[slice], Floats]
 # AWQ's kernels want channels in this order within a word (Lin et al. 2023, arXiv 2306.00978).
 _AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
-
-_MOST = 1 << 30  # of what a group or block may hold
 
 
 @dataclass(frozen=True)
@@ -58,84 +55,6 @@ class PackedWeight:
                 yield encode_finite(values, dtype, self.name, view.folder)
 
         return NewTensor(dtype, self.shape, blocks)
-
-
-@dataclass(frozen=True)
-class Quantised:
-    """A quantised model and what its config.json says of that."""
-
-    view: View
-    settings: Mapping[str, Any]
-    name: str
-
-    def wrong(
-        self, tensor: str, text: str, remedy: str = "save it in bfloat16 first"
-    ) -> PomonaError:
-        return PomonaError(
-            f'tensor "{tensor}" of "{self.name}" {text}', where=self.view.folder, remedy=remedy
-        )
-
-    def part(self, name: str, of: str) -> Stored:
-        """A tensor that belongs to a weight."""
-        if name not in self.view.tensors:
-            raise self.wrong(of, f'is quantised, and there is no "{name}"', "copy it again")
-        return self.view.tensors[name]
-
-    def given(self, *names: str) -> list[Stored | None]:
-        """Tensors that a weight may have."""
-        return [self.view.tensors.get(name) for name in names]
-
-    def matrices(self, names: Mapping[str, Stored], sides: int = 2) -> None:
-        """Raise PomonaError unless these are matrices."""
-        for name, stored in names.items():
-            if len(stored.shape) != sides or not prod(stored.shape):
-                raise self.wrong(name, f"is {list(stored.shape)}, no matrix", "copy it again")
-
-    def number(self, key: str, usual: int, known: tuple[int, ...] = ()) -> int:
-        """A whole number of the settings."""
-        value = self.settings.get(key, usual)
-        if type(value) is not int or abs(value) > _MOST or (known and value not in known):
-            raise PomonaError(
-                f'quantization_config says "{key}": {value!r}'[:120],
-                where=self.view.folder / "config.json",
-                remedy=f"known are {', '.join(map(str, known)) or 'whole numbers'}",
-            )
-        return value
-
-    def rules(self) -> list[Mapping[str, Any]]:
-        """What compressed-tensors says of weights, by group of layers."""
-        groups = self.settings.get("config_groups") or {}
-        listed = groups.values() if isinstance(groups, Mapping) else ()
-        return [
-            group["weights"]
-            for group in listed
-            if isinstance(group, Mapping) and isinstance(group.get("weights"), Mapping)
-        ]
-
-    def block(self) -> list[int] | None:
-        """Rows and columns that share a scale, where the settings say it."""
-        said = [self.settings.get("weight_block_size")]
-        for rule in self.rules():
-            group = rule.get("group_size")
-            grouped = type(group) is int and group > 0
-            said.append(rule.get("block_structure") or ([1, group] if grouped else None))
-        blocks = [block for block in said if block is not None]
-        for block in blocks:
-            sides = block if isinstance(block, list) else []
-            if len(sides) != 2 or not all(
-                type(side) is int and 0 < side <= _MOST for side in sides
-            ):
-                raise PomonaError(
-                    f"quantization_config says that blocks of weights are {block!r}"[:120],
-                    where=self.view.folder / "config.json",
-                    remedy="two whole numbers are known, such as [128, 128]",
-                )
-        return blocks[0] if blocks and all(block == blocks[0] for block in blocks) else None
-
-    def misfit(self, weight: str, *others: Stored) -> PomonaError:
-        """The error for parts of a weight that do not fit each other."""
-        shapes = ", ".join(f"{each.name} {list(each.shape)}" for each in others)
-        return self.wrong(weight, f"and what belongs to it do not fit: {shapes}", "copy it again")
 
 
 @cache
@@ -185,11 +104,15 @@ def bits_of(words: NDArray[Any], bits: int, axis: int) -> NDArray[np.int32]:
     return np.moveaxis(found.reshape(*words.shape[:-1], -1).astype(np.int32), -1, axis)
 
 
+Grid = tuple[int, int, int, int]
+
+
 def grid_of(
-    shape: Sequence[int], scales: Sequence[int], block: Sequence[int] | None
-) -> tuple[int, int, int, int] | None:
+    shape: Sequence[int], scales: Sequence[int], blocks: Sequence[Sequence[int]]
+) -> Grid | None:
     """How scales lie over a weight: rows and columns of a block, and blocks down and across, of the
-    last two axes. None where they do not fit.
+    last two axes. blocks: those that are said; without them, a scale may be of a row, a column, or
+    a block of 128 × 128. None where they do not fit.
     """
     outputs, inputs = shape[-2:]
     experts = prod(shape[:-2])
@@ -197,26 +120,17 @@ def grid_of(
         return experts * outputs, inputs, 1, 1
     if prod(scales) == experts and experts > 1:
         return outputs, inputs, 1, 1
-    down, across = scales[-2:] if len(scales) > 1 else (scales[0], 1)
+    down, across = scales[-2:] if len(scales) > 1 else (*scales, 1)[:2]
     if experts * down * across != prod(scales):
         return None
-    sides = []
-    for side, count, given in ((outputs, down, 0), (inputs, across, 1)):
-        sizes = [block[given]] if block else []
-        sizes += [128, side // count if side % count == 0 else 0]
-        size = next((size for size in sizes if size and -(-side // size) == count), None)
-        if size is None:
-            return None
-        sides.append(min(size, side))
-    return sides[0], sides[1], down, across
+    for high, wide in blocks or ((1, inputs), (outputs, 1), (128, 128)):
+        if (-(-outputs // high), -(-inputs // wide)) == (down, across):
+            return min(high, outputs), min(wide, inputs), down, across
+    return None
 
 
-def scaled_rows(
-    weight: Stored, scale: Stored, zero: Stored | None, block: Sequence[int] | None
-) -> Rows:
+def scaled_rows(weight: Stored, scale: Stored, zero: Stored | None, grid: Grid) -> Rows:
     """(q − z)·s for a weight of 8-bit numbers under a grid of scales."""
-    grid = grid_of(weight.shape, scale.shape, block)
-    assert grid is not None
     high, wide, down, across = grid
     outputs, inputs = weight.shape[-2:]
     table, codes = eight_bits(weight.dtype), StoredRows(weight)
