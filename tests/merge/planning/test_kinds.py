@@ -115,6 +115,28 @@ def test_layers_that_are_put_together_stay_quantised(here: Path, more: str) -> N
     assert copied == ("quantization_config" in found.config) == (not more)
 
 
+def test_what_says_how_tensors_are_quantised_goes_with_them_alone(here: Path) -> None:
+    said = {"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "FP8"}}
+    for name in "ab":
+        write(here / name, FP8, {**CONFIG, "quantization_config": BLOCKS})
+        (here / name / "hf_quant_config.json").write_text(json.dumps(said))
+    for more, kept in (("", True), ("parameters: {scale: 1.0}\n", False)):
+        found = plan(SLICED + more, dry_run=True)
+        assert ("hf_quant_config.json" in found.extra) == kept
+    both = SLICED[:-2] + ", {sources: [{model: b, layer_range: [0, 1]}]}]\n"
+    assert "hf_quant_config.json" in plan(both, dry_run=True).extra
+    said["quantization"]["exclude_modules"] = ["lm_head", "model.layers.0.mlp*"]
+    (here / "b" / "hf_quant_config.json").write_text(json.dumps(said))
+    assert "hf_quant_config.json" not in plan(both, dry_run=True).extra
+    (here / "a" / "hf_quant_config.json").write_text(json.dumps(said))
+    assert refusal(both, dry_run=True) == (
+        "a/hf_quant_config.json: says of layers by their number how they are quantised "
+        '("layers.0.mlp*"), and they have other numbers in the result — make them numbers first: '
+        "add parameters: {scale: 1.0} to the recipe"
+    )
+    assert not plan(both + "parameters: {scale: 1.0}\n", dry_run=True).extra
+
+
 def test_counters_and_masks_do_not_make_a_model_quantised(here: Path) -> None:
     tensors = {**PLAIN, "model.bn.num_batches_tracked": ("I64", [1]), "model.bn.w": ("BF16", [4])}
     for name in "ab":

@@ -28,11 +28,15 @@ from pomona.models.tensors import (
     packed_names,
     place_of,
     role_of,
+    settings_of,
     ties,
 )
 
 Resolve = Callable[[str, str | None], Path]
 _SCALE = re.compile(r"(?:[._]scales?|_scale_inv|absmax|quant_map|zero_point|zeros|_amax)$")
+# What else says how tensors are quantised, beside config.json: of ModelOpt, and of older GPTQ and
+# AWQ. It belongs to a result whose tensors still are.
+PACKED_FILES = ("hf_quant_config.json", "quantize_config.json", "quant_config.json")
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _HUB_FILES = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
 
@@ -138,6 +142,15 @@ def open_model(ref: ModelRef, view: View, changes: Mapping[str, Any] | None = No
         set_entry(config, key, value)
     names = {canonical(name, config): stored for name, stored in view.tensors.items()}
     return Opened(str(ref), view.folder, config, names)
+
+
+def packed_settings(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a quantised model's files say of that, by file; who wrote them left out."""
+    said = {
+        name: read_config(folder, name) for name in PACKED_FILES if os.path.lexists(folder / name)
+    }
+    told = {name: {**text, "producer": None} for name, text in said.items()}
+    return {"config.json": settings_of(config), **told}
 
 
 def set_entry(config: dict[str, Any], key: str, value: Any) -> None:

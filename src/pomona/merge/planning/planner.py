@@ -10,13 +10,20 @@ from typing import Any
 
 from pomona.errors import PomonaError
 from pomona.merge.plan import MergePlan
-from pomona.merge.planning.models import Opened, Resolve, folders_of, locate_model, open_model
+from pomona.merge.planning.models import (
+    Opened,
+    Resolve,
+    folders_of,
+    locate_model,
+    open_model,
+    packed_settings,
+)
 from pomona.merge.preparing.keymap import alike, unlike
 from pomona.merge.reading.reader import MergekitDocument
 from pomona.merge.reading.recipe import MergeRecipe, ModelRef, RecipeModule, TokenizerRule
 from pomona.merge.reading.sections import read_recipe
 from pomona.models import read_config
-from pomona.models.tensors import View, is_read, packed_names, settings_of
+from pomona.models.tensors import View, is_read, packed_names
 
 _HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
 
@@ -97,6 +104,7 @@ def plan_merge(
             tokenizer,
             prepared.special_ids if prepared else {},
             folders,
+            bool(opened[frame].packed),
         )
         | modules,
         prepared=prepared.written if prepared else 0,
@@ -172,7 +180,7 @@ def to_dequantise(recipe: MergeRecipe, views: Mapping[str, View]) -> list[str]:
         scopes += [module.parameters, *(piece.parameters for piece in module.slices)]
     copies = recipe.method == "passthrough" and not any("scale" in scope for scope in scopes)
     changed = recipe.tokenizer or recipe.key_map or any(ref.lora for ref in recipe.references)
-    told = [settings_of(configs[name]) for name in packed]
+    told = [packed_settings(views[name].folder, configs[name]) for name in packed]
     alike = len(packed) == len(views) and all(each == told[0] for each in told)
     if copies and alike and not changed:
         return []

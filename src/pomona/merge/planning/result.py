@@ -17,7 +17,14 @@ from pomona.documents import parse_json, read_json
 from pomona.errors import PomonaError, nearest
 from pomona.merge.plan import TensorJob
 from pomona.merge.planning.layers import SlicedLayers
-from pomona.merge.planning.models import ModelPart, Opened, layer_sources, set_entry
+from pomona.merge.planning.models import (
+    PACKED_FILES,
+    ModelPart,
+    Opened,
+    layer_sources,
+    packed_settings,
+    set_entry,
+)
 from pomona.merge.reading.parameters import Condition, Settings, is_glob, matches
 from pomona.merge.reading.recipe import MergeRecipe
 from pomona.models import read_config
@@ -60,6 +67,7 @@ _BESIDE = (
     "video_preprocessor_config.json",
     "normalizer.json",
 )
+_NUMBERED = re.compile(r"\b(?:layers|layer|h|blocks|block)[\\.]+[(\[]*\d[^\s\"]*")
 
 
 def config_of(
@@ -113,7 +121,21 @@ def _set_layers(config: dict[str, Any], part: ModelPart, builder: Builder) -> No
     if role == "vision" and config.get("vision_feature_layer") and sliced.moved:
         raise sliced.wrong("vision_feature_layer", config["vision_feature_layer"])
     sliced.renumber(section)
+    if sliced.moved and builder.frame.packed:
+        _check_unnumbered(builder.frame)
     section[key] = len(layers)
+
+
+def _check_unnumbered(frame: Opened) -> None:
+    """Raise PomonaError where layers that are quantised, or not, are named by their number."""
+    for name, said in packed_settings(frame.folder, frame.config).items():
+        if found := _NUMBERED.search(json.dumps(said)):
+            raise PomonaError(
+                f'says of layers by their number how they are quantised ("{found[0][:60]}"), and '
+                "they have other numbers in the result",
+                where=frame.folder / name,
+                remedy="make them numbers first: add parameters: {scale: 1.0} to the recipe",
+            )
 
 
 def _section(config: dict[str, Any], role: str) -> dict[str, Any]:
@@ -135,11 +157,13 @@ def extra_files(
     tokenizer: Path | None,
     special_ids: Mapping[str, Any],
     folders: Sequence[Path],
+    packed: bool = False,
 ) -> dict[str, bytes]:
     """Further files of the result by name: generation settings of the donor with `special_ids` of
     another tokenizer, processor settings of the donor, its own code, the recipe's chat template,
     also where the `tokenizer`'s own settings hold one, and the markers that models and adapters in
-    these `folders` were trained with, where they are the same.
+    these `folders` were trained with, where they are the same; where tensors stay quantised
+    (`packed`), what says how.
     """
     for name in ("generation_config.json", "config.json"):
         read_config(donor, name)
@@ -147,7 +171,8 @@ def extra_files(
         read_config(cast("Path", tokenizer), name)
     if tokenizer and os.path.lexists(tokenizer / "tokenizer.json"):
         read_json(tokenizer / "tokenizer.json", finite=False)
-    files = {name: content_of(donor / name) for name in _BESIDE if os.path.lexists(donor / name)}
+    taken = [name for name in (*_BESIDE, *PACKED_FILES * packed) if os.path.lexists(donor / name)]
+    files = {name: content_of(donor / name) for name in taken}
     files |= {name: content_of(donor / name) for name in module_files(donor)}
     marked = [folder / _MARKERS for folder in folders if os.path.lexists(folder / _MARKERS)]
     if len(told := {content_of(file) for file in marked}) == 1:
