@@ -30,7 +30,7 @@ def test_few_functions_are_long(figures: dict[str, Any]) -> None:
     assert figures["functions over 40 lines, %"] <= 3
 
 
-@pytest.mark.parametrize(("job", "most"), [("near-duplicates", 40), ("merge", 49), ("answer", 63)])
+@pytest.mark.parametrize(("job", "most"), [("near-duplicates", 40), ("merge", 50), ("answer", 63)])
 def test_a_job_is_behind_few_files(figures: dict[str, Any], job: str, most: int) -> None:
     assert 1 < figures["files behind"][job] <= most
 

@@ -8,6 +8,7 @@ import json
 import mmap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -256,6 +257,36 @@ class TensorRows(StoredRows):
 def stored_array(stored: Stored) -> NDArray[Any]:
     """A whole float tensor as it is stored; BF16 as uint16. Raises PomonaError for no floats."""
     return TensorRows(stored).stored().reshape(stored.shape)
+
+
+@cache
+def eight_bits(dtype: str) -> NDArray[np.float32]:
+    """The 256 values of a type of 8 bits: F8_E4M3 and F8_E5M2 (Micikevicius et al. 2022, arXiv
+    2209.05433), F8_E8M0 (a power of two, as a scale), I8, U8.
+    """
+    code = np.arange(256)
+    if dtype == "F8_E5M2":
+        return (code.astype(np.uint16) << 8).view(np.float16).astype(np.float32)
+    if dtype == "F8_E8M0":
+        return np.where(code == 255, np.nan, np.exp2(code - 127.0)).astype(np.float32)
+    if dtype == "F8_E4M3":
+        exponent, fraction = code >> 3 & 15, code & 7
+        size = np.where(
+            exponent > 0, (1 + fraction / 8) * np.exp2(exponent - 7.0), fraction * 2.0**-9
+        )
+        size = np.where(code & 127 == 127, np.nan, size)
+        return np.where(code > 127, -size, size).astype(np.float32)
+    return code.astype(np.uint8).view(np.int8 if dtype == "I8" else np.uint8).astype(np.float32)
+
+
+def numbers(stored: Stored) -> NDArray[np.float32]:
+    """A whole small tensor as float32, whatever its type."""
+    values = StoredRows(stored).stored().reshape(stored.shape)
+    if stored.dtype in FLOATS:
+        return to_float32(values, stored.dtype)
+    if values.dtype.itemsize == 1:
+        return eight_bits(stored.dtype)[values.view(np.uint8)]
+    return values.astype(np.float32)
 
 
 def row_blocks(rows: int, columns: int) -> Iterator[slice]:

@@ -13,11 +13,12 @@ import numpy as np
 
 from pomona.documents import parse_json
 from pomona.errors import PomonaError
-from pomona.models.tensors.files import FLOATS, WIDTHS, Stored, StoredRows
+from pomona.models.tensors.files import FLOATS, WIDTHS, Stored, StoredRows, numbers
 from pomona.models.tensors.packed import (
     PACKINGS,
     POWERS,
     PackedWeight,
+    Quantised,
     Rows,
     aqlm_rows,
     awq_rows,
@@ -28,10 +29,8 @@ from pomona.models.tensors.packed import (
     grid_of,
     hqq_rows,
     mxfp4_rows,
-    numbers,
     scaled_rows,
 )
-from pomona.models.tensors.parts import Quantised
 
 _EIGHT = ("F8_E4M3", "F8_E5M2", "I8")
 

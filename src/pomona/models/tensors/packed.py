@@ -6,28 +6,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pomona.errors import PomonaError
 from pomona.models.tensors.files import (
-    FLOATS,
     NUMBERS,
     NewTensor,
     Stored,
     StoredRows,
     View,
+    eight_bits,
     encode,
     encode_finite,
+    numbers,
     row_blocks,
     to_float32,
 )
 
 Floats = NDArray[np.float32]
 Rows = Callable[[slice], Floats]
+_MOST = 1 << 30  # of what a group or block may hold
 # AWQ's kernels want channels in this order within a word (Lin et al. 2023, arXiv 2306.00978).
 _AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 
@@ -57,34 +59,105 @@ class PackedWeight:
         return NewTensor(dtype, self.shape, blocks)
 
 
-@cache
-def eight_bits(dtype: str) -> Floats:
-    """The 256 values of a type of 8 bits: F8_E4M3 and F8_E5M2 (Micikevicius et al. 2022, arXiv
-    2209.05433), F8_E8M0 (a power of two, as a scale), I8, U8.
-    """
-    code = np.arange(256)
-    if dtype == "F8_E5M2":
-        return (code.astype(np.uint16) << 8).view(np.float16).astype(np.float32)
-    if dtype == "F8_E8M0":
-        return np.where(code == 255, np.nan, np.exp2(code - 127.0)).astype(np.float32)
-    if dtype == "F8_E4M3":
-        exponent, fraction = code >> 3 & 15, code & 7
-        size = np.where(
-            exponent > 0, (1 + fraction / 8) * np.exp2(exponent - 7.0), fraction * 2.0**-9
+@dataclass(frozen=True)
+class Quantised:
+    """A quantised model and what its config.json says of that."""
+
+    view: View
+    settings: Mapping[str, Any]
+    name: str
+
+    def wrong(
+        self, tensor: str, text: str, remedy: str = "save it in bfloat16 first"
+    ) -> PomonaError:
+        return PomonaError(
+            f'tensor "{tensor}" of "{self.name}" {text}', where=self.view.folder, remedy=remedy
         )
-        size = np.where(code & 127 == 127, np.nan, size)
-        return np.where(code > 127, -size, size).astype(np.float32)
-    return code.astype(np.uint8).view(np.int8 if dtype == "I8" else np.uint8).astype(np.float32)
 
+    def part(self, name: str, of: str) -> Stored:
+        """A tensor that belongs to a weight."""
+        if name not in self.view.tensors:
+            raise self.wrong(of, f'is quantised, and there is no "{name}"', "copy it again")
+        return self.view.tensors[name]
 
-def numbers(stored: Stored) -> Floats:
-    """A whole small tensor as float32, whatever its type."""
-    values = StoredRows(stored).stored().reshape(stored.shape)
-    if stored.dtype in FLOATS:
-        return to_float32(values, stored.dtype)
-    if values.dtype.itemsize == 1:
-        return eight_bits(stored.dtype)[values.view(np.uint8)]
-    return values.astype(np.float32)
+    def given(self, *names: str) -> list[Stored | None]:
+        """Tensors that a weight may have."""
+        return [self.view.tensors.get(name) for name in names]
+
+    def matrices(self, names: Mapping[str, Stored], sides: int = 2) -> None:
+        """Raise PomonaError unless these are matrices."""
+        for name, stored in names.items():
+            if len(stored.shape) != sides or not prod(stored.shape):
+                raise self.wrong(name, f"is {list(stored.shape)}, no matrix", "copy it again")
+
+    def number(self, key: str, usual: int, known: tuple[int, ...] = ()) -> int:
+        """A whole number of the settings."""
+        value = self.settings.get(key, usual)
+        if type(value) is not int or abs(value) > _MOST or (known and value not in known):
+            raise PomonaError(
+                f'quantization_config says "{key}": {value!r}'[:120],
+                where=self.view.folder / "config.json",
+                remedy=f"known are {', '.join(map(str, known)) or 'whole numbers'}",
+            )
+        return value
+
+    def rules(self) -> list[Mapping[str, Any]]:
+        """What compressed-tensors says of weights, by group of layers."""
+        groups = self.settings.get("config_groups") or {}
+        listed = groups.values() if isinstance(groups, Mapping) else ()
+        return [
+            group["weights"]
+            for group in listed
+            if isinstance(group, Mapping) and isinstance(group.get("weights"), Mapping)
+        ]
+
+    def groups(self) -> list[int]:
+        """The inputs that share a scale, as the settings say them; without them, all."""
+        said = [rule.get("group_size") for rule in self.rules()]
+        return [size for size in said if type(size) is int and 0 < size <= _MOST] or [_MOST]
+
+    def blocks(self) -> list[list[int]]:
+        """Rows and columns that share a scale, where the settings say it."""
+        said = [self.settings.get("weight_block_size")]
+        for rule in self.rules():
+            group = rule.get("group_size")
+            grouped = type(group) is int and group > 0
+            said.append(rule.get("block_structure") or ([1, group] if grouped else None))
+        blocks = [block for block in said if block is not None]
+        for block in blocks:
+            sides = block if isinstance(block, list) else []
+            if len(sides) != 2 or not all(
+                type(side) is int and 0 < side <= _MOST for side in sides
+            ):
+                raise PomonaError(
+                    f"quantization_config says that blocks of weights are {block!r}"[:120],
+                    where=self.view.folder / "config.json",
+                    remedy="two whole numbers are known, such as [128, 128]",
+                )
+        return blocks
+
+    def misfit(self, weight: str, *others: Stored) -> PomonaError:
+        """The error for parts of a weight that do not fit each other."""
+        shapes = ", ".join(f"{each.name} {list(each.shape)}" for each in others)
+        return self.wrong(weight, f"and what belongs to it do not fit: {shapes}", "copy it again")
+
+    def fits(self, weight: str, wanted: Mapping[str, tuple[int, ...]]) -> None:
+        """Raise PomonaError where a tensor that belongs to a weight has another shape than is
+        wanted.
+        """
+        held = {
+            name: list(self.view.tensors[name].shape)
+            for name in (weight, *wanted)
+            if name in self.view.tensors
+        }
+        asked = {name: list(wanted.get(name, shape)) for name, shape in held.items()}
+        if held != asked:
+            told = [
+                f"{name} {shape}" + f" where {asked[name]} is wanted" * (shape != asked[name])
+                for name, shape in held.items()
+            ]
+            text = f"and what belongs to it do not fit: {', '.join(told)}"
+            raise self.wrong(weight, text, "copy it again")
 
 
 def bits_of(words: NDArray[Any], bits: int, axis: int) -> NDArray[np.int32]:

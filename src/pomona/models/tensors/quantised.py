@@ -13,8 +13,7 @@ from pomona.errors import PomonaError
 from pomona.models.tensors.files import FLOATS, NewTensor, Stored, View
 from pomona.models.tensors.layouts import READERS
 from pomona.models.tensors.names import is_buffer, is_computed, linear_shapes, place_of
-from pomona.models.tensors.packed import PackedWeight
-from pomona.models.tensors.parts import Quantised
+from pomona.models.tensors.packed import PackedWeight, Quantised
 
 QUANTISATION = ("quantization_config", "compression_config")  # entries of config.json
 _TYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
