@@ -28,6 +28,16 @@ class LateTypesError(PomonaError):
     """A row has a column or a type that the first rows, by which a table is read, have not."""
 
 
+class RowError(PomonaError):
+    """What is wrong with a row of a table in memory, at `row` (from 0): who made the table of files
+    says where it stands there.
+    """
+
+    def __init__(self, message: str, row: int, *, remedy: str | None = None) -> None:
+        self.row = row
+        super().__init__(message, where=f"row {row + 1}", remedy=remedy)
+
+
 class GateFailed(PomonaError):
     """The work was done, and its result does not pass a gate that the user set."""
 

@@ -44,7 +44,7 @@ def test_without_a_model_it_is_the_consensus_of_neighbours() -> None:
     found = choose_among(Chrf(), [[], []], near, like)
     picks = consensus(Chrf(), near, [weigh(row) for row in like])
     assert found.picks == picks.tolist()
-    with pytest.raises(PomonaError, match="item 1: has no candidate — give its source as a cand"):
+    with pytest.raises(PomonaError, match="item 2: has no candidate — give its source as a cand"):
         choose_among(Chrf(), [["a"], []], [[], []], [[], []])
     assert weigh([0.05, 0.1, 0.9]).tolist() == pytest.approx([0, 0, 8])
 

@@ -246,7 +246,7 @@ def test_the_context_ends_an_answer(models: dict[str, TorchModel]) -> None:
                 )
         assert {sample.finish_reason for sample in samples[0]} == {"length"}
         with pytest.raises(
-            PomonaError, match=r"prompt 1: needs 129 tokens, and .* takes 128 — shorten it"
+            PomonaError, match=r"prompt 2: needs 129 tokens, and .* takes 128 — shorten it"
         ):
             model.generate(["save", "x" * 128])
 

@@ -81,7 +81,7 @@ def test_empty_prompts(models: dict[str, TorchModel]) -> None:
     )
     assert len(model.generate([""], max_new_tokens=3)[0]) == 1
     with pytest.raises(
-        PomonaError, match="prompt 1: is empty and the tokenizer has no start token"
+        PomonaError, match="prompt 2: is empty and the tokenizer has no start token"
     ):
         models["llama"].score(["a", ""], ["b", "c"])
 
@@ -95,7 +95,7 @@ def test_lengths_that_differ(model: TorchModel) -> None:
 
 def test_a_pair_longer_than_the_context(model: TorchModel) -> None:
     assert len(model.score(["x" * 64], ["x" * 64])[0]) == 64
-    with pytest.raises(PomonaError, match="prompt 0: needs 129 tokens"):
+    with pytest.raises(PomonaError, match="prompt 1: needs 129 tokens"):
         model.score(["x" * 64], ["x" * 65])
 
 

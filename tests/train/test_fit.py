@@ -42,7 +42,7 @@ def test_a_completion_ends_with_the_end_token_and_long_pairs_are_counted(codec: 
     assert encoded.completions[0][-1] == codec.end
     with pytest.raises(PomonaError, match="none of 1 examples fits 8 tokens — raise max_tokens"):
         encode(codec, ["a"], ["long " * 100], max_tokens=8)
-    with pytest.raises(PomonaError, match=r"row 1: weight nan is not a finite number ≥ 0"):
+    with pytest.raises(PomonaError, match=r"row 2: weight nan is not a finite number ≥ 0"):
         encode(codec, ["a", "b"], ["x", "y"], max_tokens=8, weights=np.array([1.0, np.nan]))
 
 

@@ -35,6 +35,7 @@ from pomona.records import (
     Card,
     Records,
     Results,
+    RowName,
     as_records,
     check_types,
     format_of,
@@ -94,7 +95,7 @@ class Batch:
     judge: Model | None
     steps: Lockstep
     concurrency: int
-    where: str
+    records: Records
     stats: BatchStats
     pools: PoolStats
     columns: tuple[str | None, str | None]
@@ -136,7 +137,7 @@ class Batch:
         return results
 
     async def _row(self, number: int, row: dict[str, Any]) -> Answer | str:
-        request = self.prompt.request(row, f"{self.where}, row {number}")
+        request = self.prompt.request(row, RowName(self.records, number - 1))
         async with self._turns:
             result = await self._answer(request)
         self._done += 1
@@ -202,7 +203,7 @@ async def write(
             if isinstance(last, Unreachable):
                 start = "start it, or wait for one that is starting (--wait-for-server SECONDS)"
                 failed, remedy = f"{last.where} {last.message}", f"{start}; {remedy}"
-            raise ResourceError(failed, where=batch.where, remedy=remedy)
+            raise ResourceError(failed, where=batch.records.source.where, remedy=remedy)
         answered = Records.of(open_parquet([str(whole)]))
         results.write("out", answered if finish is None else as_records(finish(answered)))
     finally:
@@ -328,7 +329,6 @@ def answer_rows(
             store keeps what was generated.
     """
     records = as_records(inputs) if isinstance(inputs, Records | pa.Table) else read(inputs)
-    where = str(records.source.where)
     if prompt is None and messages is None:
         given = "messages" in records.column_names
         prompt, messages = (None, "messages") if given else ("{prompt}", None)
@@ -341,7 +341,7 @@ def answer_rows(
         check_types(pa.schema([*records.schema, *columns]), format_of(str(out))[0], str(out))
     named = [model] if isinstance(model, str) or not isinstance(model, Sequence) else model
     _check_price(budget, [*named, judge], settings or {})
-    stats = BatchStats(rows=_count(records, row_prompt, where, reference))
+    stats = BatchStats(rows=_count(records, row_prompt, reference))
     judge_by, extract = compared(metric, answerer)
     pools = PoolStats(judge_by if reference else None, seed)
     if store is None and is_remote(out):
@@ -363,7 +363,7 @@ def answer_rows(
                 None if judge is None else opened(judge),
                 steps,
                 concurrency,
-                where,
+                records,
                 stats,
                 pools,
                 (reference, group),
@@ -372,8 +372,8 @@ def answer_rows(
             )
             await check_tokens(row_prompt.sampling, batch.models)
             if dry_run:
-                for number, row in _numbered(records):
-                    request = row_prompt.request(row, f"{where}, row {number}")
+                for row, name in _named(records):
+                    request = row_prompt.request(row, name)
                     stats.spent += answerer.forecast(request, batch.models, batch.judge)
                     stats.within += batch.account.holds(stats.spent)
             else:
@@ -417,19 +417,21 @@ def _check_price(
         raise PomonaError("a budget of money needs a price", where="--budget-money", remedy=remedy)
 
 
-def _count(records: Records, prompt: RowPrompt, where: str, reference: str | None) -> int:
+def _count(records: Records, prompt: RowPrompt, reference: str | None) -> int:
     """The rows, each looked at before any is paid for."""
-    number = 0
-    for number, row in _numbered(records):
-        prompt.request(row, f"{where}, row {number}")
+    count = 0
+    for row, name in _named(records):
+        prompt.request(row, name)
         if reference is not None:
-            filled(row, reference, f"{where}, row {number}")
-    return number
+            filled(row, reference, name)
+        count += 1
+    return count
 
 
-def _numbered(records: Records) -> Iterator[tuple[int, dict[str, Any]]]:
+def _named(records: Records) -> Iterator[tuple[dict[str, Any], RowName]]:
+    """Each row, and how errors name it."""
     rows = (row for rows in records.batches(_ROWS) for row in rows.to_pylist())
-    return enumerate(rows, 1)
+    return ((row, RowName(records, index)) for index, row in enumerate(rows))
 
 
 def _card(batch: Batch, records: Records, store: Path, *, dry_run: bool) -> Card:

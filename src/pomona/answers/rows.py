@@ -93,7 +93,7 @@ class RowPrompt:
             raise PomonaError(message, where="prompt", remedy="write {COLUMN} in it")
         return names
 
-    def request(self, row: Mapping[str, Any], where: str) -> Request:
+    def request(self, row: Mapping[str, Any], where: object) -> Request:
         """The request of one row. Raises PomonaError for a null, and for messages that are none."""
         common: dict[str, Any] = {"max_tokens": self.max_tokens, "seed": self.seed}
         common |= sampling_of(self.sampling)
@@ -120,7 +120,7 @@ async def check_tokens(sampling: Sampling, models: Sequence[Model]) -> None:
             raise PomonaError(error.message, where="logit_bias", remedy=error.remedy) from error
 
 
-def filled(row: Mapping[str, Any], column: str, where: str) -> None:
+def filled(row: Mapping[str, Any], column: str, where: object) -> None:
     """Raise PomonaError for a null."""
     if row[column] is None:
         remedy = "fill it in, or leave the row out"

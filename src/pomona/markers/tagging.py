@@ -93,7 +93,6 @@ def tag(
     """
     records = opened(inputs)
     told = taxonomy if isinstance(taxonomy, Taxonomy) else read_taxonomy(taxonomy)
-    where = str(records.source.where)
     _refuse_tagged(records, told)
     given = _columns(columns, told)
     prompts, texts = text_columns(records, prompt, completion)
@@ -112,7 +111,7 @@ def tag(
         table = table.select(records.column_names)
         asked = _Asked(model, store or (None if model is None else f"{out}.answers.db"))
         counter = None if tokenizer is None else token_counter(tokenizer)
-        work = _Work(table, where, told, texts, prompts, counter, asked, learning, progress)
+        work = _Work(table, records, told, texts, prompts, counter, asked, learning, progress)
         made = work.tags(sources)
         if lines is not None and lines.null_count < len(lines):
             made = made.append_column(LINE, lines)
@@ -221,7 +220,7 @@ class _Work:
     """The rows, and what becomes of them. `counts` and `unknown` are filled by `tags`."""
 
     table: pa.Table
-    where: str
+    records: Records
     taxonomy: Taxonomy
     texts: str
     prompts: str | None
@@ -295,8 +294,7 @@ class _Work:
             if value is not None and marker.kind in ("integer", "float"):
                 value = _number(value, sign)
             if value is not None and (wrong := marker.wrong(value)) is not None:
-                row = pc.index(texts, text).as_py() + 1
-                place = f"{self.where}, row {row}"
+                place = self.records.row_name(pc.index(texts, text).as_py())
                 remedy = f"mend the row, or name another column: --columns {name}=COLUMN"
                 message = f'"{name}" from column "{column}" {wrong}'
                 raise PomonaError(message, where=place, remedy=remedy)
@@ -381,7 +379,8 @@ class _Work:
         rows = pc.indices_nonzero(open_)
         place = self.table.column_names.index(self.texts)
         table = self.table.set_column(place, self.texts, self.answers)
-        part = Records.of(TableSource(table.take(rows), self.where))
+        where, origin = self.records.source.where, (self.records, rows.to_numpy())
+        part = Records.of(TableSource(table.take(rows), where, origin))
         with tempfile.TemporaryDirectory(prefix="pomona-") as folder:
             try:
                 made = label_rows(

@@ -14,7 +14,7 @@ import pyarrow.compute
 from numpy.typing import NDArray
 
 from pomona.documents import parse_json
-from pomona.errors import PomonaError
+from pomona.errors import PomonaError, RowError
 from pomona.files import json_text
 from pomona.markers.attached import (
     bare_answers,
@@ -180,12 +180,12 @@ def _require(
         alone = side == "prompt" and prompt != completion
         texts = texts_of(table[column].combine_chunks(), side, alone=alone)
         if texts.null_count:
-            row = pc.index(texts.is_null(), True).as_py() + 1
+            row = pc.index(texts.is_null(), True).as_py()
             wrong = "is null" if pa.types.is_string(kind) else f"has no {side}"
             remedy = "leave out rows without a text: --on-error drop, or reject"
             if not pa.types.is_string(kind):
                 remedy = "leave out conversations without a text of each side"
-            raise PomonaError(f'"{column}" {wrong}', where=f"row {row}", remedy=remedy)
+            raise RowError(f'"{column}" {wrong}', row, remedy=remedy)
 
 
 def apply(
@@ -318,7 +318,7 @@ def _bare(table: pa.Table, told: str, rows: pa.Array) -> pa.Table:
     there = there.fill_null(False)
     if listed and (row := pc.index(pc.and_not(rows, there), True).as_py()) >= 0:
         message = f'"{columns[1]}" does not begin with a list of markers'
-        raise PomonaError(message, where=f"row {row + 1}", remedy=remedy)
+        raise RowError(message, row, remedy=remedy)
     undo: list[Callable[[pa.Array], pa.Array]] = [
         lambda texts: bare_prompts(texts, form, alone),
         lambda texts: bare_answers(texts, form, alone),
@@ -347,6 +347,9 @@ def _rewritten(
     ) as results:  # fmt: skip
         try:
             table = made(records.to_table())
+        except RowError as error:
+            where = records.row_name(error.row)
+            raise PomonaError(error.message, where=where, remedy=error.remedy) from error
         except PomonaError as error:
             where = ", ".join(str(one) for one in (records.source.where, error.where) if one)
             raise PomonaError(error.message, where=where, remedy=error.remedy) from error
@@ -375,9 +378,9 @@ def _parts(table: pa.Table, taxonomy: Taxonomy, name: str, form: Form) -> pa.Arr
             told.append(None)
             continue
         if (wrong := marker.wrong(value)) is not None:
-            row = pc.index(tags, pa.scalar(value).cast(tags.type)).as_py() + 1
+            row = pc.index(tags, pa.scalar(value).cast(tags.type)).as_py()
             remedy = "tag the rows with this taxonomy"
-            raise PomonaError(f'marker "{name}" {wrong}', where=f"row {row}", remedy=remedy)
+            raise RowError(f'marker "{name}" {wrong}', row, remedy=remedy)
         told.append(place(name, value))
     return pa.array(told, pa.string()).take(coded.indices)
 

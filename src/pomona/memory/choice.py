@@ -86,7 +86,7 @@ def choose_among(
     for at, pool in enumerate(candidates):
         if not pool:
             remedy = "give its source as a candidate, or leave it out"
-            raise PomonaError("has no candidate", where=f"item {at}", remedy=remedy)
+            raise PomonaError("has no candidate", where=f"item {at + 1}", remedy=remedy)
     scores, picks = [], []
     for table, weight, off in zip(_utilities(metric, candidates), weights, far_off, strict=True):
         total = weight.sum()

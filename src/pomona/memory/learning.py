@@ -113,14 +113,14 @@ Gathered = tuple[list[str], NDArray[np.float64], float]
 def _rows(inputs: Where, memory: RowMemory, drawn: str | None) -> list[_Row]:
     source, answer, group = memory.columns
     rows = []
-    for number, row in enumerate(filled_rows(inputs, [*memory.columns, drawn]), 1):
+    for row, where in filled_rows(inputs, [*memory.columns, drawn]):
         texts = [str(row[source]), str(row[answer])]
         given = [] if drawn is None else row[drawn]
         listed = isinstance(given, list) and all(isinstance(text, str) for text in given)
         if not all(text.strip() for text in texts) or not listed:
             message = "a text is empty" if listed else f'"{drawn}" has no list of texts'
             remedy = "fill it in, or leave the row out"
-            raise PomonaError(message, where=f"{inputs}, row {number}", remedy=remedy)
+            raise PomonaError(message, where=where, remedy=remedy)
         of = str(row[group]) if group and memory.form.grouped else ""
         rows.append(_Row(texts[0], texts[1], of, given))
     if not rows:

@@ -367,19 +367,22 @@ class _Learned:
         return self._phrases.candidates(*asked, edited=edited, composed=composed)
 
 
-def filled_rows(table: records.Where, columns: Sequence[str | None]) -> Iterator[dict[str, Any]]:
-    """The rows of a table, of which the columns are read. Raises PomonaError for a column that is
-    not there, and for a null.
+def filled_rows(
+    table: records.Where, columns: Sequence[str | None]
+) -> Iterator[tuple[dict[str, Any], records.RowName]]:
+    """The rows of a table, of which the columns are read, and how errors name them. Raises
+    PomonaError for a column that is not there, and for a null.
     """
-    names, number = [name for name in columns if name is not None], 0
-    for batch in records.read(table).complete(*names).select(*names).batches():
+    names, index = [name for name in columns if name is not None], 0
+    rows = records.read(table).complete(*names).select(*names)
+    for batch in rows.batches():
         for row in batch.to_pylist():
-            number += 1
+            where = records.RowName(rows, index)
             if any(row[name] is None for name in names):
-                where = f"{table}, row {number}"
                 remedy = "fill it in, or leave the row out"
                 raise PomonaError("a column of the memory is null", where=where, remedy=remedy)
-            yield row
+            yield row, where
+            index += 1
 
 
 def open_memory(
@@ -418,7 +421,7 @@ def open_memory(
     paths: Sequence[str] = ()
     if table is not None:
         paths = records.read(table).paths
-        for row in filled_rows(table, [source, answer, group]):
+        for row, _ in filled_rows(table, [source, answer, group]):
             of = str(row[group]) if group else ""
             rows.append(KeptRow(len(rows), str(row[source]), str(row[answer]), of))
     chooses = None if selector is None else MemorySelector.load(selector)

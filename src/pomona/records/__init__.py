@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from pomona.records.records import (
         Derived as Derived,
         Records as Records,
+        RowName as RowName,
         as_records as as_records,
         filtered as filtered,
         write as write,
@@ -112,7 +113,7 @@ __getattr__, __dir__ = lazily(
         "parquet": "ParquetSource open_parquet",
         "pieces": "PIECE_BYTES Piece parallel rows_by_file split",
         "reading": "TABLES Where files_at read",
-        "records": "Derived Records as_records filtered write",
+        "records": "Derived Records RowName as_records filtered write",
         "results": "Card Input Results Written card_of inputs_of listed_in_card",
         "section": "NamedRows Names",
         "source": "malformed_rows Batches Filter Source Streamed TableSource kept notes_of "

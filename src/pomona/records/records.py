@@ -302,6 +302,17 @@ def _with_lines(source: Any, name: str) -> Any:
 
 
 @dataclass(frozen=True)
+class RowName:
+    """How errors name a row, which is looked up once it is said: see `Records.row_name`."""
+
+    records: Records
+    index: int
+
+    def __str__(self) -> str:
+        return self.records.row_name(self.index)
+
+
+@dataclass(frozen=True)
 class Derived(Streamed):
     """A source made of other records, with their columns."""
 

@@ -241,10 +241,13 @@ class Keyed(Streamed):
 
 @dataclass(frozen=True)
 class TableSource(Streamed):
-    """A table in memory."""
+    """A table in memory; `origin` are the records, and the places there, of which its rows are
+    made.
+    """
 
     table: pa.Table
     where: str = "the table"
+    origin: tuple[Any, Ints] | None = None
 
     @property
     def schema(self) -> pa.Schema:
@@ -325,6 +328,9 @@ def _of_file(part: Any, rows: Ints) -> list[tuple[str, int]]:
         part = inner
     if hasattr(part, "records"):
         return origins(part, rows)
+    if isinstance(part, TableSource) and part.origin is not None:
+        records, places = part.origin
+        return records.origins(places[rows])
     places = part.places(rows) if isinstance(part, Files) else rows
     return [(part.where, int(place)) for place in places]
 

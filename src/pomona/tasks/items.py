@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from pomona.errors import PomonaError, nearest
-from pomona.records import lists_in, messages_of
+from pomona.records import Records, RowName, as_records, lists_in, messages_of
 
 if TYPE_CHECKING:
     from pomona.models import Message, Request
@@ -152,7 +152,7 @@ def source_of(prompt: str, group: str | None) -> str:
 
 
 def items_from(
-    table: pa.Table,
+    table: pa.Table | Records,
     prompt: str,
     completion: str,
     group: str | None,
@@ -162,7 +162,7 @@ def items_from(
     options: str | None = None,
 ) -> Items:
     """Fill the templates row by row. Rows with a null in a used column, or an empty completion, are
-    refused with their number.
+    refused with their file and number.
 
     prompt: where it is one column of chat messages (lists of role and content), these are asked.
     completion: a column of lists in it gives several references, the first of which is trained on.
@@ -173,10 +173,12 @@ def items_from(
     Rows that come out the same (group, prompt, right answers, options) are kept once.
     """
     source = source_of(prompt, group) if source is None else source
-    form = _form(table, (prompt, completion, source), group, cluster, options)
+    records = as_records(table)
+    form = _form(records, (prompt, completion, source), group, cluster, options)
     by_id: dict[str, tuple[Any, ...]] = {}
-    for number, row in enumerate(table.select(form.needed).to_pylist(), 1):
-        where = f"row {number}"
+    rows = (row for batch in records.select(*form.needed).stream() for row in batch.to_pylist())
+    for index, row in enumerate(rows):
+        where = RowName(records, index)
         empty = [name for name in form.needed if row[name] is None]
         if empty:
             raise PomonaError(f'column "{empty[0]}" is null', where=where, remedy=_FILL)
@@ -203,7 +205,7 @@ class _Form:
     several: str | None
     places: str | None
 
-    def item(self, row: dict[str, Any], where: str) -> tuple[Any, ...]:
+    def item(self, row: dict[str, Any], where: object) -> tuple[Any, ...]:
         """The fields of an item in their order."""
         messages, choices = self._conversation(row, where), self._choices(row, where)
         first, *others = self._right(row, choices, where)
@@ -218,24 +220,26 @@ class _Form:
         source = self.source.format_map(about)
         return id_, asked, first, of, source, together, others, messages, choices
 
-    def _conversation(self, row: dict[str, Any], where: str) -> tuple[Message, ...] | None:
+    def _conversation(self, row: dict[str, Any], where: object) -> tuple[Message, ...] | None:
         if self.messages is None:
             return None
-        said, place = messages_of(row[self.messages]), f'{where}, column "{self.messages}"'
+        said, column = messages_of(row[self.messages]), f'column "{self.messages}"'
         remedy = "give messages of role and content, the last of which waits for an answer"
         for at, one in enumerate(said, 1):
             role = one and one.get("role")
             if role not in _SPEAKERS:
                 known = f"known: {', '.join(_SPEAKERS)}"
-                raise PomonaError(f"message {at} has the role {role!r}", where=place, remedy=known)
+                message = f"message {at} has the role {role!r}"
+                raise PomonaError(message, where=f"{where}, {column}", remedy=known)
             if not isinstance(one.get("content"), str):
-                raise PomonaError(f"message {at} has no text", where=place, remedy=remedy)
+                message = f"message {at} has no text"
+                raise PomonaError(message, where=f"{where}, {column}", remedy=remedy)
         if not said or said[-1]["role"] not in ("user", "tool"):
             message = f"the last message is the {said[-1]['role']}'s" if said else "has no messages"
-            raise PomonaError(message, where=place, remedy=remedy)
+            raise PomonaError(message, where=f"{where}, {column}", remedy=remedy)
         return tuple({key: of for key, of in one.items() if of is not None} for one in said)
 
-    def _choices(self, row: dict[str, Any], where: str) -> list[str]:
+    def _choices(self, row: dict[str, Any], where: object) -> list[str]:
         if self.options is None:
             return []
         given = row[self.options]
@@ -244,7 +248,7 @@ class _Form:
             raise PomonaError(message, where=where, remedy=_FILL)
         return [str(one) for one in given]
 
-    def _right(self, row: dict[str, Any], choices: list[str], where: str) -> list[str]:
+    def _right(self, row: dict[str, Any], choices: list[str], where: object) -> list[str]:
         if self.places and not 0 <= row[self.places] < len(choices):
             message = f"option {row[self.places]} is right, of {len(choices)} counted from 0"
             raise PomonaError(message, where=where, remedy=_FILL)
@@ -267,7 +271,7 @@ class _Form:
 
 
 def _form(
-    table: pa.Table,
+    table: Records,
     templates: tuple[str, str, str],
     group: str | None,
     cluster: str | None,

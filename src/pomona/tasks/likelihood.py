@@ -41,11 +41,11 @@ class BitsPerByte:
             nats = -float(np.sum(logprobs, dtype=np.float64))
             if not text:
                 message, remedy = "the text is empty, so bits per byte has no value", "drop the row"
-                raise PomonaError(message, where=f"row {row}", remedy=remedy)
+                raise PomonaError(message, where=f"row {row + 1}", remedy=remedy)
             if not np.isfinite(nats):
                 message = "a token's log-probability is not finite"
                 remedy = "score the row again, or drop it"
-                raise PomonaError(message, where=f"row {row}", remedy=remedy)
+                raise PomonaError(message, where=f"row {row + 1}", remedy=remedy)
             rows[row] = nats / np.log(2), len(text.encode("utf-8", "surrogatepass"))
         return rows
 
@@ -99,7 +99,7 @@ class ChoiceAccuracy:
         return 100 * sums[..., 0] / sums[..., 1]
 
     def _best(self, row: int, options: Sequence[tuple[str, float]]) -> int:
-        where = f"row {row}"
+        where = f"row {row + 1}"
         if not options:
             raise PomonaError("there are no options", where=where, remedy="drop the row")
         sums = np.array([logprob for _, logprob in options], np.float64)
@@ -128,9 +128,9 @@ def _places(row: int, options: Sequence[tuple[str, float]], right: Right) -> set
         if not known:
             message = f"{one!r} is none of the {len(options)} options"
             remedy = "give the text of an option, or its place from 0"
-            raise PomonaError(message, where=f"row {row}", remedy=remedy)
+            raise PomonaError(message, where=f"row {row + 1}", remedy=remedy)
         found.update(known)
     if not several:
         remedy = "give the text of an option, or its place from 0"
-        raise PomonaError("no option is right", where=f"row {row}", remedy=remedy)
+        raise PomonaError("no option is right", where=f"row {row + 1}", remedy=remedy)
     return found

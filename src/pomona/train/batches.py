@@ -96,7 +96,7 @@ def _checked(weights: np.ndarray, prompts: Sequence[str], completions: Sequence[
     if not (np.isfinite(weights).all() and (weights >= 0).all()):
         bad = int(np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))[0])
         message = f"weight {weights[bad]} is not a finite number ≥ 0"
-        raise PomonaError(message, where=f"row {bad}", remedy="clean the weight column")
+        raise PomonaError(message, where=f"row {bad + 1}", remedy="clean the weight column")
     return weights
 
 

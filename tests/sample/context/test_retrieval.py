@@ -216,7 +216,7 @@ def test_citation_corner_cases() -> None:
 
 def test_errors_name_the_row_and_the_folder(tmp_path: Path) -> None:
     with pytest.raises(
-        PomonaError, match=r'row 2 of a table: "text" is None, not a text — drop the row'
+        PomonaError, match=r'the table, row 2: "text" is None, not a text — drop the row'
     ):
         Index.build(pa.table({"text": ["a", None]}), out=tmp_path / "index")
     with pytest.raises(PomonaError, match="there is no text to search"):

@@ -23,6 +23,7 @@ from pomona.records import (
     Card,
     Records,
     Results,
+    RowName,
     TableSource,
     Where,
     as_records,
@@ -174,7 +175,7 @@ def label_rows(
         about["template"] = hashlib.sha256(own.encode()).hexdigest()[:12]
     schema = pa.schema([*table.schema, *_columns(definitions)])
     check_types(schema, format_of(str(out))[0], str(out))
-    rows = _by_rules(table, definitions, column, str(records.source.where))
+    rows = _by_rules(records, table, definitions, column)
     asked = {} if model is None else questions(definitions, _asked_names(definitions), own)
     wanted = list(_questions(rows, asked, definitions))
     if model is None or not (wanted or asking.get("dry_run")):
@@ -255,18 +256,21 @@ def _columns(definitions: Definitions) -> list[pa.Field]:
     return [pa.field(name, pa.string()), *beside, *(flags if definitions.several else [])]
 
 
-def _by_rules(table: pa.Table, definitions: Definitions, column: str, where: str) -> list[_Row]:
+def _by_rules(
+    records: Records, table: pa.Table, definitions: Definitions, column: str
+) -> list[_Row]:
     rules = [rule for one in definitions.categories.values() for rule in one.rules]
     names = dict.fromkeys([column, *(name for rule in rules for name in rule.columns)])
     rows = []
-    for number, values in enumerate(table.select(list(names)).to_pylist(), 1):
+    for index, values in enumerate(table.select(list(names)).to_pylist()):
         text = values[column]
         row = _Row(text if text and text.strip() else None)
         rows.append(row)
         if row.text is None:
             row.error = _NO_TEXT
             continue
-        fits = fitting(definitions, row.text, values, f"{where}, row {number}") if rules else []
+        name = RowName(records, index)
+        fits = fitting(definitions, row.text, values, name) if rules else []
         if definitions.several:
             row.yes = fits
             ruled = [name for name, one in definitions.categories.items() if one.rules]

@@ -19,10 +19,12 @@ class Text:
     text: str
     words: Sequence[str]
     row: Mapping[str, Any]
-    where: str
+    where: object
 
 
-def fitting(definitions: Definitions, text: str, row: Mapping[str, Any], where: str) -> list[str]:
+def fitting(
+    definitions: Definitions, text: str, row: Mapping[str, Any], where: object
+) -> list[str]:
     """The categories of which a rule fits, in order. Raises PomonaError for a column that holds no
     numbers where a rule compares some, and a pattern that takes too long.
     """

@@ -120,10 +120,10 @@ def redundancy(
     fractions = sorted(set(fractions))
     records = read(items)
     needed = ("prompt", "completion")
-    table = records.complete(*(one for one in needed if one in records.column_names)).to_table()
-    if cluster is None and "cluster" in table.column_names:
+    records = records.complete(*(one for one in needed if one in records.column_names))
+    if cluster is None and "cluster" in records.column_names:
         cluster = "cluster"
-    asked = items_from(table, "{prompt}", "{completion}", None, cluster=cluster)
+    asked = items_from(records, "{prompt}", "{completion}", None, cluster=cluster)
     held = HeldModel.of(locate(str(model)))
     draws = stats.Resamples(len(asked), resamples, seed, asked.clusters if cluster else None)
     measure = _Measure(held, asked, metric, max_new_tokens, draws)

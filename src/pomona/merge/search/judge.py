@@ -77,9 +77,7 @@ def read_items(task: MergeTask, part: ItemSelection, files: Sequence[str]) -> It
     for column, value in part.where.items():
         rows.require(column)
         rows = rows.where(**{column: value})
-    return limit(
-        items_from(rows.to_table(), task.prompt, task.completion, task.group), part.per_group
-    )
+    return limit(items_from(rows, task.prompt, task.completion, task.group), part.per_group)
 
 
 def refuse_shared(valid: Items, test: Items) -> None:

@@ -77,7 +77,7 @@ class Codec:
                             "is empty and the tokenizer has no start token, so nothing predicts "
                             "the first token"
                         ),
-                        where=f"prompt {index}",
+                        where=f"prompt {index + 1}",
                         remedy="give every prompt at least one token",
                     )
                 ids.append(self.tokenizer.bos_token_id)

@@ -272,7 +272,7 @@ class NativeModel(Model):
             if self.context is not None and length > self.context:
                 raise PomonaError(
                     f"needs {length:,} tokens, and {self.uri} takes {self.context:,}",
-                    where=f"prompt {index}",
+                    where=f"prompt {index + 1}",
                     remedy="shorten it, or use a model with a longer context",
                 )
 

@@ -99,7 +99,7 @@ def tagged(
 
 def _rows_of(step: StepContext, items: Items) -> pa.Table:
     """The row of the records that each item is made of."""
-    p, table = step.params, wanted_rows(step)
+    p, table = step.params, wanted_rows(step).to_table()
     numbers = pa.array(map(str, range(table.num_rows)), pa.string())
     found = items_from(
         table.append_column(_ROW, numbers), p["prompt"], p["completion"], p["group"],

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pomona.errors import PomonaError, nearest
@@ -103,19 +102,19 @@ def make_table(step: StepContext) -> Cost:
     """
     p = step.params
     with Meter() as meter:
-        table = wanted_rows(step)
+        rows = wanted_rows(step)
         templates = (p["prompt"], p["completion"], p["group"])
         more = {name: p[name] for name in ("source", "cluster", "options")}
-        items = items_from(table, *templates, **more)
+        items = items_from(rows, *templates, **more)
         write_items_and_counts(step.out, limit(items, p["per_group"], p["groups"]), items)
         if p["project"]:
             more["cluster"] = p["project"]
-            of = items_from(table, *templates, **more)
+            of = items_from(rows, *templates, **more)
             write_json(step.out / PROJECTS, dict(zip(of.ids, of.clusters, strict=True)))
     return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)
 
 
-def wanted_rows(step: StepContext) -> pa.Table:
+def wanted_rows(step: StepContext) -> Records:
     """The rows of a table's records that pass its conditions, before templates are filled."""
     from pomona import records
 
@@ -126,16 +125,16 @@ def wanted_rows(step: StepContext) -> pa.Table:
     else:
         rows = records.read(sources)
     rows = conditions(rows, p["where"], rows.source.where)
-    return _of_groups(rows.to_table(), p["group"], p["groups"])
+    return _of_groups(rows, p["group"], p["groups"])
 
 
-def _of_groups(table: pa.Table, column: str | None, groups: Sequence[str] | None) -> pa.Table:
+def _of_groups(rows: Records, column: str | None, groups: Sequence[str] | None) -> Records:
     """The rows of the groups, before templates are filled for them; all where their column is no
     text, which is only known then.
     """
-    if column is None or groups is None or not pa.types.is_string(table[column].type):
-        return table
-    return table.filter(pc.field(column).isin(list(groups)))
+    if column is None or groups is None or not pa.types.is_string(rows.schema.field(column).type):
+        return rows
+    return rows.where(**{column: groups})
 
 
 def subset(step: StepContext) -> Cost:

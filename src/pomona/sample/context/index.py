@@ -205,13 +205,13 @@ def _passages(inputs: Any, column: str, source: str | None, longest: int) -> pa.
     texts: list[str] = []
     sources: list[str | None] = []
     row = 0
-    for batch in records.read(inputs).require(*columns).complete(column).select(*columns).batches():
+    rows = records.read(inputs).require(*columns).complete(column).select(*columns)
+    for batch in rows.batches():
         origins = batch[source].to_pylist() if source else [None] * batch.num_rows
         for text, origin in zip(batch[column].to_pylist(), origins, strict=True):
-            row += 1
             if not isinstance(text, str):
-                where = f"row {row} of {'a table' if isinstance(inputs, pa.Table) else inputs}"
-                raise no_text(column, text, where)
+                raise no_text(column, text, rows.row_name(row))
+            row += 1
             parts = cut(text, longest)
             texts += parts
             sources += [None if origin is None else str(origin)] * len(parts)

@@ -106,10 +106,11 @@ def build_datastore(
         from pomona.models.torch import Datastore
 
         Datastore.open(out)  # only one of ours is replaced
-    texts = read.complete(column).select(column).to_table()[column].to_pylist()
-    for row, text in enumerate(texts, 1):
+    rows = read.complete(column).select(column)
+    texts = rows.to_table()[column].to_pylist()
+    for row, text in enumerate(texts):
         if not isinstance(text, str):
-            raise no_text(column, text, f"{inputs}, row {row}")
+            raise no_text(column, text, rows.row_name(row))
     opened: Any = load(model)
     try:
         if "states" not in opened.abilities:

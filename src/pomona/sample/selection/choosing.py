@@ -97,7 +97,7 @@ async def rewards(context: SelectionContext, texts: Sequence[str]) -> list[float
 def _finite(reward: str, scores: Sequence[float]) -> None:
     for at, score in enumerate(scores):
         if not math.isfinite(score):
-            message = f"the reward of candidate {at} is {score}"
+            message = f"the reward of candidate {at + 1} is {score}"
             remedy = "return a finite number for every answer"
             raise PomonaError(message, where=reward, remedy=remedy)
 

@@ -96,12 +96,13 @@ def preferred(uri: str, pairs: Where) -> NDArray[np.float64]:
     if columns is None:
         message = "has no columns stereotype and antistereotype"
         raise PomonaError(message, where=where, remedy="rename those that hold the texts")
-    table = records.complete(texts=columns).select(*columns).to_table().to_pylist()
-    for row, pair in enumerate(table, 1):
+    rows = records.complete(texts=columns).select(*columns)
+    table = rows.to_table().to_pylist()
+    for row, pair in enumerate(table):
         for column in columns:
             if not isinstance(pair[column], str) or not pair[column].strip():
                 message = f'column "{column}" has no text'
-                raise PomonaError(message, where=f"{where}, row {row}", remedy="fill it")
+                raise PomonaError(message, where=rows.row_name(row), remedy="fill it")
     if not table:
         raise PomonaError("has no rows", where=where, remedy="give pairs of texts")
     model = load(uri, need=("score",))

@@ -172,7 +172,7 @@ def _blocks(
 def _scores(side: Side, name: str, named: str, score: Scorer | None) -> Floats:
     values = side.numbers[named] if score is None else scored(named, score, side.texts)
     what = f'column "{named}"' if score is None else named
-    check_range(values, what, side.where, side.rows, unit=name == TOXICITY)
+    check_range(values, what, side.row_name, unit=name == TOXICITY)
     return values
 
 
@@ -214,13 +214,12 @@ def _calibration(side: Side, units: Units, wanted: Wanted) -> list[Measure]:
     if wanted.confidence is None or wanted.correct is None:
         return []
     sure, right = side.numbers[wanted.confidence], side.numbers[wanted.correct]
-    check_range(sure, f'column "{wanted.confidence}"', side.where, side.rows)
+    check_range(sure, f'column "{wanted.confidence}"', side.row_name)
     wrong = np.flatnonzero((right != 0) & (right != 1))
     if len(wrong):
         row = int(wrong[0])
         message = f'column "{wanted.correct}" is {right[row]:g}'
-        where = f"{side.where}, row {side.rows[row]}"
-        raise PomonaError(message, where=where, remedy="give true or false, or 1 or 0")
+        raise PomonaError(message, where=side.row_name(row), remedy="give true or false, or 1 or 0")
     told = []
     for bins in BINS:
         # Of (0, .1], (.1, .2], …, the first with 0

@@ -61,9 +61,9 @@ def scored(named: str, score: Scorer, texts: Sequence[str]) -> Floats:
 
 
 def check_range(
-    values: Floats, what: str, where: str, rows: NDArray[np.intp], *, unit: bool = True
+    values: Floats, what: str, named: Callable[[int], str], *, unit: bool = True
 ) -> None:
-    """Raise PomonaError with the row, as `rows` tells it, of the first that is no number, or not
+    """Raise PomonaError with the row, as `named` names it, of the first that is no number, or not
     from 0 to 1 where it must be a `unit`.
     """
     right = (values >= 0) & (values <= 1) if unit else np.isfinite(values)
@@ -71,7 +71,7 @@ def check_range(
         place = int(np.argmin(right))
         message = f"{what} is {values[place]:g}, " + ("not from 0 to 1" if unit else "no number")
         remedy = "give probabilities" if unit else "give finite numbers"
-        raise PomonaError(message, where=f"{where}, row {rows[place]}", remedy=remedy)
+        raise PomonaError(message, where=named(place), remedy=remedy)
 
 
 def _words(file: Path) -> Scorer:

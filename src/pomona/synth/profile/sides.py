@@ -55,7 +55,7 @@ class Side:
     """
 
     name: str
-    where: str
+    records: Records
     texts: list[str]
     rows: NDArray[np.intp]
     langs: Labels | None = None
@@ -66,6 +66,10 @@ class Side:
     numbers: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     paths: Sequence[str] = ()
     unanswered: int = 0  # rows of the table without a text
+
+    def row_name(self, place: int) -> str:
+        """How errors name the row of a text."""
+        return self.records.row_name(int(self.rows[place]) - 1)
 
     @property
     def several(self) -> bool:
@@ -102,22 +106,23 @@ def read_side(
     records.require(column, *asked, *numbers)
     if not answered and pa.types.is_string(records.schema.field(column).type):
         records = records.complete(*asked, *numbers, texts=[column])
-    table = records.select(*dict.fromkeys([column, *given, *numbers])).to_table()
+    records = records.select(*dict.fromkeys([column, *given, *numbers]))
+    table = records.to_table()
     if table.num_rows == 0:
         raise PomonaError("has no rows", where=where, remedy="give a table with texts")
-    texts, rows = _texts(table, column, where, answered=answered)
+    texts, rows = _texts(records, table, column, answered=answered)
     labels: dict[str, Labels | None] = {}
     for what, each in wanted.items():
         # Nobody named a column that is used because of its name: with nulls it is not used, except
         # that single rows may have no language
-        strict = where if getattr(columns, what) is not None else None
+        strict = records if getattr(columns, what) is not None else None
         known = None if each is None else _labels(table, each, strict, nulls=what == "lang")
         labels[what] = None if known is None else known[rows]
     if len(rows) != table.num_rows and columns.prompt is None:
         labels["prompt"] = (rows + 1).astype(object) if labels["id"] is None else labels["id"]
     side = Side(
         name or _name(source, where),
-        where,
+        records,
         texts,
         rows + 1,
         labels["lang"],
@@ -125,7 +130,7 @@ def read_side(
         labels["cluster"],
         labels["id"],
         labels["prompt"],
-        {each: _numbers(table, each, where)[rows] for each in numbers},
+        {each: _numbers(records, table, each)[rows] for each in numbers},
         records.paths,
         table.num_rows - len(np.unique(rows)),
     )
@@ -139,10 +144,11 @@ def _name(source: Any, where: str) -> str:
 
 
 def _texts(
-    table: pa.Table, column: str, where: str, *, answered: bool
+    records: Records, table: pa.Table, column: str, *, answered: bool
 ) -> tuple[list[str], NDArray[np.intp]]:
     """The texts, and the row of each; with `answered` nulls are left out."""
     values, kind = table.column(column), table.schema.field(column).type
+    where = str(records.source.where)
     listed = pa.types.is_list(kind) and pa.types.is_string(kind.value_type)
     if not pa.types.is_string(kind) and not listed:
         remedy = "name a column of texts, or of lists of texts: --column NAME"
@@ -161,7 +167,7 @@ def _texts(
             if text is None and answered:
                 continue
             if text is None:
-                raise _null(column, where, row)
+                raise _null(column, records, row)
             texts.append(text)
             rows.append(row)
     if not texts:
@@ -178,37 +184,37 @@ def _names(records: Records, column: str) -> bool:
 
 
 def _labels(
-    table: pa.Table, column: str, where: str | None, *, nulls: bool = False
+    table: pa.Table, column: str, strict: Records | None, *, nulls: bool = False
 ) -> Labels | None:
-    """The values as texts; with a null that must not be None, or where `where` names the table an
+    """The values as texts; with a null that must not be None, or where it is `strict` an
     error.
     """
     values = as_text(table.column(column).combine_chunks()).to_pylist()
     if None in values and not nulls:
-        if where is None:
+        if strict is None:
             return None
-        raise _null(column, where, values.index(None))
+        raise _null(column, strict, values.index(None))
     told = np.empty(len(values), dtype=object)
     told[:] = values
     return told
 
 
-def _numbers(table: pa.Table, column: str, where: str) -> NDArray[np.float64]:
+def _numbers(records: Records, table: pa.Table, column: str) -> NDArray[np.float64]:
     values = table.column(column).to_pylist()
     told = np.empty(len(values))
     for row, value in enumerate(values):
         if value is None:
-            raise _null(column, where, row)
+            raise _null(column, records, row)
         word = str(value).strip().lower()
         try:
             told[row] = {"true": 1.0, "false": 0.0}[word] if word in ("true", "false") else word
         except ValueError as error:
             message = f'column "{column}" is "{str(value)[:40]}", which is no number'
-            at = f"{where}, row {row + 1}"
+            at = records.row_name(row)
             raise PomonaError(message, where=at, remedy="give numbers") from error
     return told
 
 
-def _null(column: str, where: str, row: int) -> PomonaError:
+def _null(column: str, records: Records, row: int) -> PomonaError:
     message = f'column "{column}" is null'
-    return PomonaError(message, where=f"{where}, row {row + 1}", remedy="fill it, or leave it out")
+    return PomonaError(message, where=records.row_name(row), remedy="fill it, or leave it out")

@@ -164,7 +164,8 @@ class _Answers:
         records = read(where)
         needed = (columns.id, columns.text, columns.lang, columns.teacher, columns.answer)
         there = (one for one in needed if one in records.column_names)
-        table = records.complete(*there).to_table()
+        self.records = records.complete(*there)
+        table = self.records.to_table()
         self.names = table.column_names
         self.rows: list[dict[str, Any]] = table.to_pylist()
         self.columns = columns
@@ -179,13 +180,13 @@ class _Answers:
             )
         )
         candidates = []
-        for number, row in enumerate(self.rows, 1):
+        for index, row in enumerate(self.rows):
             told = [row[each] for each in (columns.id, columns.text, columns.lang)]
             who, answer = row[columns.teacher], row[columns.answer]
             if any(value is None for value in (*told, who, answer)):
                 remedy = "fill in ids, texts, languages, teachers and answers"
-                where_it = f"{self.where}, row {number}"
-                raise PomonaError("a cell is empty", where=where_it, remedy=remedy)
+                named = self.records.row_name(index)
+                raise PomonaError("a cell is empty", where=named, remedy=remedy)
             key, text, lang = map(str, told)
             right = row[reference] if reference else None
             hangs = row[cluster] if cluster else None
@@ -194,7 +195,7 @@ class _Answers:
                 None if right is None else str(right),
                 None if hangs is None else str(hangs),
             )  # fmt: skip
-            draw = self._draw(row[sample], number) if sample else 0
+            draw = self._draw(row[sample], index) if sample else 0
             candidates.append(
                 Candidate(task, Lesson(key, str(answer), str(who), None, sample=draw))
             )
@@ -224,10 +225,10 @@ class _Answers:
             message = "holds something else than numbers"
             raise PomonaError(message, where=f"{self.where}, {name}", remedy=remedy) from error
 
-    def _draw(self, value: Any, number: int) -> int:
+    def _draw(self, value: Any, row: int) -> int:
         if isinstance(value, int) and 0 <= value < 10_000:
             return value
-        where = f"{self.where}, row {number}"
+        where = self.records.row_name(row)
         raise PomonaError(f"{value!r} is no draw", where=where, remedy="count draws from 0")
 
     def _there(self, name: str) -> None:
