@@ -234,6 +234,14 @@ def test_damage_names_model_and_tensor(models: tuple[str, str], tmp_path: Path) 
     (Path(models[1]) / "tokenizer.json").write_text("{}")
     with pytest.raises(PomonaError, match="donor: its tokenizer cannot be loaded: "):
         transplant_vocabulary(*models, tmp_path / "out", k=2, **SETTINGS)
+    file = Path(models[0]) / "model.safetensors"
+    name = "model.layers.0.mlp.up_proj"
+    eight = {f"{name}.weight": np.ones((4, 4), np.int8), f"{name}.SCB": np.ones(4, np.float32)}
+    save_file(load_file(file) | eight, file)
+    quantised = {**CONFIG, "quantization_config": {"quant_method": "bitsandbytes"}}
+    (Path(models[0]) / "config.json").write_text(json.dumps(quantised))
+    with pytest.raises(PomonaError, match=f"{name}.weight is quantised — make it numbers first: "):
+        transplant_vocabulary(*models, tmp_path / "out", k=2, **SETTINGS)
     assert not (tmp_path / "out").exists()
 
 

@@ -19,7 +19,7 @@ from pomona.errors import PomonaError
 from pomona.files import atomic_file, read_array
 from pomona.merge.engine.run import Progress, bytes_of, merge_planned
 from pomona.merge.plan import MERGED, MergePlan, MergeResult, TensorInput, TensorJob
-from pomona.merge.planning.models import Opened, folders_of, locate_model
+from pomona.merge.planning.models import Opened, folders_of, locate_model, numbers_first
 from pomona.merge.planning.planner import open_models
 from pomona.merge.planning.result import extra_files, tokenizer_folder
 from pomona.merge.pursuit import (
@@ -210,7 +210,8 @@ class Graft:
         self.donor = View.of(self.donor_folder)
         if self.model.packed:
             message = f"tensor {self.model.packed[0]} is quantised"
-            raise PomonaError(message, where=self.model.folder, remedy="save it in bfloat16 first")
+            remedy = numbers_first(self.model.folder, self.model.name)
+            raise PomonaError(message, where=self.model.folder, remedy=remedy)
         self.mine, self.theirs = Vocabulary(self.model.folder), Vocabulary(self.donor_folder)
         rows, donated = self._embedding(self.model).shape[0], self._donated().shape[0]
         mine = {key: at for key, at in self.mine.ids().items() if at < rows}

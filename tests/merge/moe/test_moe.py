@@ -196,6 +196,38 @@ def test_a_shared_expert_without_prompts_makes_a_deepseek(
     assert (config["moe_intermediate_size"], config["rope_theta"]) == (24, 5e4)
 
 
+def in_eight_bits(folder: Path, out: Path) -> Path:
+    """A model whose MLPs are stored as bitsandbytes stores them in 8 bits."""
+    shutil.copytree(folder, out)
+    tensors = load_file(out / "model.safetensors")
+    for name in [name for name in tensors if ".mlp." in name]:
+        largest = np.abs(tensors[name]).max(1)
+        tensors[name.replace("weight", "SCB")] = largest
+        tensors[name] = np.round(tensors[name] / largest[:, None] * 127).astype(np.int8)
+    save_file(tensors, out / "model.safetensors")
+    config = json.loads((out / "config.json").read_text())
+    settings = {"quant_method": "bitsandbytes", "load_in_8bit": True}
+    (out / "config.json").write_text(json.dumps({**config, "quantization_config": settings}))
+    return out
+
+
+def test_quantised_models_become_numbers_but_for_states(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
+    both = {name: in_eight_bits(models[name], tmp_path / name) for name in ("llama-1", "llama-2")}
+    said = refused(tmp_path, both, **two("llama", gate_mode="hidden"))
+    assert said == (
+        'llama-1: "llama-1" is quantised (model.layers.0.mlp.down_proj.weight), and its states '
+        "would be the gates — make it numbers first: pomona merge with the recipe {merge_method: "
+        "passthrough, models: [{model: llama-1}], parameters: {scale: 1.0}}"
+    )
+    out = built(tmp_path, both, **two("llama", gate_mode="random"))
+    dense = load_file(models["llama-2"] / "model.safetensors")
+    made = out["model.layers.1.block_sparse_moe.experts.1.w3.weight"]
+    np.testing.assert_allclose(made, dense["model.layers.1.mlp.up_proj.weight"], atol=2e-3)
+    assert "quantization_config" not in (tmp_path / "out" / "config.json").read_text()
+
+
 def test_what_no_deepseek_can_be_is_refused(models: dict[str, Path], tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(models["llama-1"], other)

@@ -23,18 +23,21 @@ from pomona.merge.moe.configuration import (
 )
 from pomona.merge.moe.gates import degenerate, gates_of
 from pomona.merge.plan import MergePlan, MergeResult, TensorInput, TensorJob
-from pomona.merge.planning.models import Opened, folders_of, locate_model
+from pomona.merge.planning.models import Opened, folders_of, locate_model, numbers_first
 from pomona.merge.planning.planner import check_quantised, open_models
 from pomona.merge.planning.result import extra_files, settings_notes, tokenizer_folder
 from pomona.merge.reading.reader import DTYPES
 from pomona.merge.reading.recipe import MergeRecipe, MergeSource
+from pomona.models import read_config
 from pomona.models.tensors import (
     NewTensor,
     Stored,
     TensorRows,
+    View,
     encode_finite,
     is_computed,
     keep,
+    packed_names,
     place_of,
     row_blocks,
     stored_array,
@@ -148,7 +151,8 @@ class Mixture:
     ) -> None:
         self.told, self.file, self.work, self.seed, self.device = told, file, work, seed, device
         models = tuple(MergeSource(one.model) for one in told.members)
-        recipe = MergeRecipe("passthrough", models, base=told.base)
+        # linear: quantised weights become numbers also where all are quantised alike
+        recipe = MergeRecipe("linear", models, base=told.base)
         prepared, self.models, self.sources = open_models(
             recipe, given, locate_model, work, work is None
         )
@@ -241,8 +245,15 @@ class Mixture:
 
     def _check(self) -> None:
         check_quantised(self.models.values())
-        if self.base.packed:
-            raise self._wrong(self.base, f"{self.base.packed[0]} is quantised")
+        folder, states = self.base.folder, self.told.gate_mode.startswith("hidden")
+        packed = packed_names(View.of(folder).tensors, read_config(folder))
+        if self.base.packed or (packed and states):
+            why = ", and its states would be the gates" * (not self.base.packed)
+            raise PomonaError(
+                f'"{self.base.name}" is quantised ({packed[0]}){why}',
+                where=folder,
+                remedy=numbers_first(folder, str(self.told.base.plain)),
+            )
         for model in self.models.values():
             for key in ("model_type", *_SIZES):
                 mine, theirs = self.base.config.get(key), model.config.get(key)

@@ -25,6 +25,7 @@ from pomona.models.tensors import (
     far,
     is_embedding,
     is_head,
+    is_read,
     packed_names,
     place_of,
     role_of,
@@ -151,6 +152,16 @@ def packed_settings(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     }
     told = {name: {**text, "producer": None} for name, text in said.items()}
     return {"config.json": settings_of(config), **told}
+
+
+def numbers_first(folder: Path, name: str) -> str:
+    """The remedy where a model in `folder` is quantised and its weights are needed as numbers."""
+    if not is_read(View.of(folder), read_config(folder)):
+        return "save it in bfloat16 first"
+    return (
+        "make it numbers first: pomona merge with the recipe {merge_method: passthrough, models: "
+        f"[{{model: {name}}}], parameters: {{scale: 1.0}}}}"
+    )
 
 
 def set_entry(config: dict[str, Any], key: str, value: Any) -> None:
