@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from pomona.models.narrowing import (
@@ -46,6 +47,8 @@ _SEVERAL = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
 _NAMED = ("$defs", "definitions", "properties", "patternProperties")
 _PLACE = re.compile(r"^(?:at \d+\(\d+\): )?(?:failed to compile JSON schema: )?")
 _KEYS = re.compile(r'Unimplemented keys: \["([^"]+)"')
+_ELSEWHERE = re.compile("^Resource '.*' is not present|^Pointer '.*' does not exist")
+_LOOKS = re.compile(r"\(\?<?[=!]|(?<!\\)(?:\\\\)*\\[bB]")
 _ONE_OF = (
     '"oneOf" can be held to only where its parts differ by type, or by a required property that is '
     "another const in each"
@@ -324,6 +327,7 @@ def _refuse(parts: Sequence[tuple[str, Any]], check: Check) -> None:
         reason = _reason(schema, {}, check)
         if not reason:
             continue
+        _refuse_patterns(where, schema, check)
         tries, inside = _MOST_TRIES, schema
         searching = isinstance(schema, Mapping)
         kept = {name: schema[name] for name in _NAMED[:2] if searching and name in schema}
@@ -334,12 +338,46 @@ def _refuse(parts: Sequence[tuple[str, Any]], check: Check) -> None:
                 if tries and _reason(inner, kept, check) == reason:
                     where, inside, searching = where + step, inner, True
                     break
-        raise _unsupported(reason, where)
+        raise _unsupported(reason, where, inside)
 
 
-def _unsupported(reason: str, where: str) -> ModelError:
+def _refuse_patterns(where: str, schema: Any, check: Check) -> None:
+    """Raise ModelError for the first regular expression that no grammar has."""
+    for at, name, pattern in islice(_patterns(where, schema), _MOST_TRIES):
+        reason = _reason({"type": "string", "pattern": pattern}, {}, check)
+        if not reason:
+            continue
+        said = f'"{name}" has {json.dumps(pattern[:40], ensure_ascii=False)}'
+        said, remedy = f"{said}: {reason.rpartition('error: ')[2]}", "write it otherwise"
+        if found := _LOOKS.search(pattern):
+            said = f'"{name}" has "{found[0]}": look-around cannot be held to'
+            remedy = r"write it without (?=…), (?!…), (?<=…), (?<!…), \b and \B"
+        if "@" in pattern:
+            remedy += ', or leave it out: "format": "email" is enough for an address'
+        where = f"{at}.{name}"
+        raise wrong_request(said, where=where, remedy=remedy, code=UNSUPPORTED)
+
+
+def _patterns(where: str, schema: Any) -> Iterator[tuple[str, str, str]]:
+    """The regular expressions in a schema: the place, the keyword and the expression."""
+    if isinstance(schema, Mapping):
+        if isinstance(pattern := schema.get("pattern"), str):
+            yield where, "pattern", pattern
+        if isinstance(several := schema.get("patternProperties"), Mapping):
+            yield from ((where, "patternProperties", pattern) for pattern in several)
+        for step, inner in _inner(schema):
+            yield from _patterns(where + step, inner)
+
+
+def _unsupported(reason: str, where: str, schema: Any) -> ModelError:
     message, remedy = reason, "change or leave out what cannot be held to"
-    if (keys := _KEYS.search(reason)) is not None:
+    reference = schema.get("$ref") if isinstance(schema, Mapping) else None
+    outside = _KEYS.search(reason) and not str(reference).startswith("#")  # a schema of schemas
+    if isinstance(reference, str) and (outside or _ELSEWHERE.search(reason)):
+        message = f'"$ref" leads to {json.dumps(reference[:80])}, which is not in the schema'
+        remedy = 'put what is meant under "$defs", and refer to it as "#/$defs/NAME"'
+        where = f"{where}.$ref"
+    elif (keys := _KEYS.search(reason)) is not None:
         message = f'"{keys[1]}" is a keyword that answers cannot be held to'
     elif reason.startswith("oneOf "):
         message, remedy = _ONE_OF, "use anyOf"

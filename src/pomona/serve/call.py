@@ -405,6 +405,9 @@ def told_of(error: PomonaError, served: ServedModel | None) -> str:
     """The text of an error without the addresses and paths of the models behind this server."""
     name, text = "the model" if served is None else served.name, str(error)
     own = [] if served is None else [served.model.identity, served.model.name]
+    ours = served is not None and not served.remote
+    if ours and isinstance(error, ModelError) and error.code == UNSUPPORTED:
+        return text  # of a schema, in the client's own words
     for secret in own:
         # A bare name is no secret, and may be a word of the text.
         if {"/", ":", "."} & set(secret):
