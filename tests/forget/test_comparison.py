@@ -176,7 +176,7 @@ def test_a_page_is_a_folder_and_its_list_is_ours(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("a", "b", "options", "message"),
     [
-        ({}, {"id": ["x", "y"]}, {}, "B: 1 of the 2 items of A are missing, such as id 'z' in its row 2 — answer the same items on both sides, or leave those out"),
+        ({}, {"id": ["x", "y"]}, {}, "B: 1 of the 2 items of A are missing, such as A, row 2 (id 'z') — answer the same items on both sides, or leave those out"),
         ({"id": ["x", "x"]}, {}, {}, "A, row 2 (id 'x'): the id stands in row 1 too — give every item an id of its own, one row each"),
         ({}, {"reference": ["1", "2"]}, {}, "B, row 2 (id 'z'): the reference is '2', but A, row 2, has '1' — give both the same items, each with an id of its own"),
         ({}, {"group": ["g", "h"]}, {}, "B, row 2 (id 'z'): the group is 'h', but A, row 2, has 'g' — give both the same items, each with an id of its own"),

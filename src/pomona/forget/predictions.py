@@ -6,14 +6,15 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pyarrow as pa
 
-from pomona.errors import PomonaError, nearest
-from pomona.records import Where, as_text, read
+from pomona.errors import PomonaError, nearest, row_of
+from pomona.records import Records, TableSource, Where, as_records, as_text, read
 
 NAME = b"pomona.name"  # in the metadata of a table in memory: how errors name it
 _FILES = b"pomona.files"  # and of which files it was made
@@ -27,7 +28,7 @@ _LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 class Predictions:
     """The answers of one system to n items, in the order of its rows.
 
-    name: the file or table, as errors name it.
+    name: the file or table, as errors name it; of its `records` these are the `rows`.
     references: the right answer of each item, or the list of all that are right.
     labels: further columns by what they are for: "group", "cluster", and others asked for.
     inputs: what each item asks, where that is known.
@@ -39,6 +40,14 @@ class Predictions:
     references: list[Any]
     labels: Mapping[str, list[str]]
     inputs: list[str] | None = None
+    records: Records | None = field(default=None, repr=False, compare=False)
+    rows: Sequence[int] | None = field(default=None, repr=False, compare=False)
+
+    def row_name(self, at: int, *, with_id: bool = True) -> str:
+        """How errors name the row of an item."""
+        row = at if self.rows is None else self.rows[at]
+        known = row_of(self.name, row) if self.records is None else self.records.row_name(row)
+        return f"{known} (id {_short(self.ids[at])})" if with_id else known
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -67,6 +76,8 @@ class Predictions:
             [self.references[row] for row in rows],
             {name: [column[row] for row in rows] for name, column in self.labels.items()},
             self.inputs and [self.inputs[row] for row in rows],
+            self.records,
+            rows if self.rows is None else [self.rows[row] for row in rows],
         )
         pairs = {"reference": (ours.references, other.references)}
         pairs |= {n: (ours.labels[n], other.labels[n]) for n in ours.labels if n in other.labels}
@@ -75,13 +86,11 @@ class Predictions:
                 continue
             at = next(i for i, value in enumerate(mine) if value != theirs[i])
             message = (
-                f"the {name} is {_short(mine[at])}, but {other.name}, row {at + 1}, has "
+                f"the {name} is {_short(mine[at])}, but {other.row_name(at, with_id=False)}, has "
                 f"{_short(theirs[at])}"
             )
             remedy = "give both the same items, each with an id of its own"
-            raise PomonaError(
-                message, where=_row(self.name, rows[at], other.ids[at]), remedy=remedy
-            )
+            raise PomonaError(message, where=ours.row_name(at), remedy=remedy)
         return replace(ours, labels={**other.labels, **ours.labels})
 
 
@@ -98,19 +107,20 @@ def read_trainings(
 
     Raises PomonaError as `read_predictions` does, and where trainings have other items.
     """
-    records = read(source)
+    told = _named(source, name)
+    records = _records(source, told)
     labels = [one for one in labels if one in records.column_names]
     own = ("id", "prediction", "reference", _SEED, *_OWN)
     records = records.complete(*(one for one in own if one in records.column_names))
     if _SEED not in records.column_names:
         return [read_predictions(source, name, group=group, cluster=cluster, labels=labels)]
     table, found = records.to_table(), []
-    told = _named(source, name)
     texts = as_text(table[_SEED])
     for seed in sorted(set(texts.to_pylist()), key=str):
         rows = [row for row, one in enumerate(texts.to_pylist()) if one == seed]
-        part = table.take(rows).replace_schema_metadata({NAME: f"{told}, seed {seed}".encode()})
-        found.append(read_predictions(part, group=group, cluster=cluster, labels=labels))
+        of = f"{told}, seed {seed}"
+        part = Records.of(TableSource(table.take(rows), of, (records, np.array(rows))))
+        found.append(_predictions(part, of, group, cluster, labels))
     found = [one.ordered_like(found[0]) for one in found]
     return [replace(one, name=told) for one in found]
 
@@ -134,7 +144,21 @@ def read_predictions(
         PomonaError: a file or column is missing, there are no rows, an id stands twice or a value
             is missing; named by file and row.
     """
-    records, name = read(source), _named(source, name)
+    name = _named(source, name)
+    return _predictions(_records(source, name), name, group, cluster, labels)
+
+
+def _records(source: Where, name: str) -> Records:
+    """The rows of a source; `name` is what errors call it where it is in memory."""
+    records = as_records(source) if isinstance(source, pa.Table) else read(source)
+    if isinstance(records.source, TableSource):
+        return replace(records, source=replace(records.source, where=name))
+    return records
+
+
+def _predictions(
+    records: Records, name: str, group: str | None, cluster: str | None, labels: Sequence[str]
+) -> Predictions:
     asked = {what: what for what in _OWN if what in records.column_names}
     asked |= {"group": group} if group else {}
     asked |= {"cluster": cluster} if cluster else {}
@@ -145,18 +169,20 @@ def read_predictions(
             remedy = nearest(column, records.column_names)
             raise PomonaError(f'there is no column "{column}"', where=name, remedy=remedy)
     more = ["input"] if "input" in records.column_names else []
-    table = records.complete(*columns).select(*columns, *more).to_table()
+    records = records.complete(*columns).select(*columns, *more)
+    table = records.to_table()
     if not len(table):
         raise PomonaError("there are no rows", where=name, remedy="check how it was written")
-    ids = _texts(table, "id", name)
-    _refuse_twice(ids, name)
+    ids = _texts(table, "id", records)
+    _refuse_twice(ids, records)
     return Predictions(
         name,
         ids,
-        _texts(table, "prediction", name, ids),
-        _texts(table, "reference", name, ids),
-        {what: _texts(table, column, name, ids) for what, column in asked.items()},
+        _texts(table, "prediction", records, ids),
+        _texts(table, "reference", records, ids),
+        {what: _texts(table, column, records, ids) for what, column in asked.items()},
         [text or "" for text in as_text(table["input"]).to_pylist()] if more else None,
+        records,
     )
 
 
@@ -178,11 +204,11 @@ def paths_of(source: Where, *, saved: bool = False) -> list[str]:
     return read(source).paths
 
 
-def _texts(table: pa.Table, column: str, name: str, ids: Sequence[str] = ()) -> list[Any]:
+def _texts(table: pa.Table, column: str, records: Records, ids: Sequence[str] = ()) -> list[Any]:
     """A column as texts; lists of them stay lists. Raises PomonaError for a value that is missing,
     with its row.
     """
-    values = table[column]
+    values, name = table[column], records.source.where
     nested = any(is_list(values.type) for is_list in _LISTS)
     if nested and column == "prediction":
         message, remedy = '"prediction" holds lists', "give each item one answer"
@@ -191,7 +217,7 @@ def _texts(table: pa.Table, column: str, name: str, ids: Sequence[str] = ()) -> 
     texts: list[Any] = _lists(values, name) if nested else _plain(values)
     for row, text in enumerate(texts):
         if text is None or (nested and (not text or None in text)):
-            where = _row(name, row, ids[row] if ids else None)
+            where = records.row_name(row) + (f" (id {_short(ids[row])})" if ids else "")
             remedy = "fill it, or leave the row out on both sides"
             raise PomonaError(f'"{column}" has no value', where=where, remedy=remedy)
     return texts
@@ -215,13 +241,14 @@ def _lists(values: pa.ChunkedArray, name: str) -> list[list[str | None] | None]:
     return [None if each is None else [next(texts) for _ in each] for each in lists]
 
 
-def _refuse_twice(ids: Sequence[str], name: str) -> None:
+def _refuse_twice(ids: Sequence[str], records: Records) -> None:
     first: dict[str, int] = {}
     for row, id_ in enumerate(ids):
         if id_ in first:
-            message = f"the id stands in row {first[id_] + 1} too"
+            message = f"the id stands in {records.other_row(first[id_], row)} too"
             remedy = "give every item an id of its own, one row each"
-            raise PomonaError(message, where=_row(name, row, id_), remedy=remedy)
+            where = f"{records.row_name(row)} (id {_short(id_)})"
+            raise PomonaError(message, where=where, remedy=remedy)
         first[id_] = row
 
 
@@ -231,15 +258,11 @@ def _refuse_lacking(name: str, ids: Collection[str], other: Predictions) -> None
     if not lacking:
         return
     message = (
-        f"{len(lacking):,} of the {len(other):,} items of {other.name} are missing, such as id "
-        f"{_short(other.ids[lacking[0]])} in its row {lacking[0] + 1}"
+        f"{len(lacking):,} of the {len(other):,} items of {other.name} are missing, such as "
+        f"{other.row_name(lacking[0])}"
     )
     remedy = "answer the same items on both sides, or leave those out"
     raise PomonaError(message, where=name, remedy=remedy)
-
-
-def _row(name: str, row: int, id_: str | None) -> str:
-    return f"{name}, row {row + 1}" + ("" if id_ is None else f" (id {_short(id_)})")
 
 
 def _short(value: Any) -> str:

@@ -212,6 +212,11 @@ class Records:
         """The same of several rows."""
         return [row_of(*origin) for origin in self.origins(rows)]
 
+    def other_row(self, other: int, row: int) -> str:
+        """How an error of `row` names another: by its number alone where both are in one file."""
+        (where, place), (here, _) = self.origins([other, row])
+        return f"row {place + 1}" if where == here else row_of(where, place)
+
     def origins(self, rows: Sequence[int] | NDArray) -> list[tuple[str, int]]:
         """The file of each of these rows and its place there, all from 0: see `row_name`."""
         places = np.asarray(rows, np.int64)

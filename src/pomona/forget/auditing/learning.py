@@ -22,8 +22,7 @@ from pomona import stats
 from pomona.errors import PomonaError, nearest
 from pomona.forget.auditing.populations import Floats, Populations, numbers, read_populations
 from pomona.forget.comparison import Comparison, compare
-from pomona.forget.predictions import NAME
-from pomona.records import Where, read
+from pomona.records import Records, TableSource, Where, read
 
 _SHARE = stats.Share()
 _TRAJECTORY = "perplexity@"  # columns of `pomona data score` with several checkpoints
@@ -164,7 +163,7 @@ def _check(threshold: float | None, *, falling: bool) -> None:
         raise PomonaError("means nothing without a threshold", where="falling", remedy=remedy)
 
 
-def _rows(inputs: Where, group: str | None, cluster: str | None) -> tuple[Where, bool]:
+def _rows(inputs: Where, group: str | None, cluster: str | None) -> tuple[Where | Records, bool]:
     """The rows, where checkpoints are columns one of each for every example; and whether scores
     fall, where that is known.
     """
@@ -172,22 +171,25 @@ def _rows(inputs: Where, group: str | None, cluster: str | None) -> tuple[Where,
     wide = [name for name in records.column_names if name.startswith(_TRAJECTORY)]
     if "step" in records.column_names or not wide:
         return inputs, False
-    where = "predictions" if isinstance(inputs, pa.Table) else str(records.source.where)
+    if isinstance(inputs, pa.Table):
+        records = Records.of(TableSource(inputs, "predictions"))
     asked = [name for name in ("id", "group", "cluster") if name in records.column_names]
     chosen = dict.fromkeys([*asked, *filter(None, (group, cluster)), *wide])
-    table = records.complete(*chosen).select(*chosen)
-    table = table.to_table().replace_schema_metadata({NAME: where.encode()})
+    records = records.complete(*chosen).select(*chosen)
+    table = records.to_table()
     if "id" not in asked:
         table = table.append_column("id", pa.array(range(len(table))))
     if group is None and "group" not in asked:
         table = table.append_column("group", pa.array(["all"] * len(table)))
     parts = []
     for name in wide:
-        scores = numbers(table[name], "score", name, where)
+        scores = numbers(table[name], "score", name, records)
         one = table.drop_columns(wide).append_column("score", scores)
         step = name.removeprefix(_TRAJECTORY)
         parts.append(one.append_column("step", pa.array([step] * len(table))))
-    return pa.concat_tables(parts), True
+    origin = records, np.tile(np.arange(len(table)), len(parts))
+    whole = pa.concat_tables(parts)
+    return Records.of(TableSource(whole, str(records.source.where), origin)), True
 
 
 def _in_order(steps: Sequence[str], name: str) -> list[str]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pomona.errors import PomonaError, nearest
 from pomona.forget.predictions import NAME
-from pomona.records import Where, as_text, read
+from pomona.records import Records, TableSource, Where, as_text, read
 
 Codes = NDArray[np.int32]
 Floats = NDArray[np.float64]
@@ -77,7 +77,7 @@ class Populations:
 
 
 def read_populations(
-    inputs: Where,
+    inputs: Where | Records,
     *,
     dense: str | None = "dense",
     seeds: int | None = None,
@@ -96,9 +96,10 @@ def read_populations(
             twice, models answer other items, levels have unequal numbers of models, or an item or
             group is not the same in all rows; named by row.
     """
-    table, name = _table(inputs, columns or {})
+    table, records = _table(inputs, columns or {})
+    name = str(records.source.where)
     keys = {what: _encoded(table[what]) for what in ("id", "level", "seed")}
-    ids, order = keys["id"].values, _Order(name, keys)
+    ids, order = keys["id"].values, _Order(records, keys)
     labels, predicted, reference = _labels(table)
     items = {what: order.of_items(what, table[what]) for what in ITEM if what in table.schema.names}
     if reference is not None:
@@ -144,9 +145,9 @@ class _Encoded:
     values: list[str]
 
 
-def _table(inputs: Where, columns: Mapping[str, str | None]) -> tuple[pa.Table, str]:
+def _table(inputs: Where | Records, columns: Mapping[str, str | None]) -> tuple[pa.Table, Records]:
     """The columns that are needed under the names of what they are for, none without a value."""
-    records = read(inputs)
+    records = _records(inputs)
     there = records.column_names
     needed = {what: columns.get(what) or what for what in ("id", "level")}
     optional = ("seed", "prediction", "score", "probability", *ITEM, *GROUP)
@@ -155,35 +156,40 @@ def _table(inputs: Where, columns: Mapping[str, str | None]) -> tuple[pa.Table, 
     if "score" not in names:
         names.setdefault("prediction", "prediction")
     chosen = list(dict.fromkeys(names.values()))
-    table = records.complete(*chosen).select(*chosen).to_table()
+    records = records.complete(*chosen).select(*chosen)
+    table = records.to_table()
     if "resource" in names and not columns.get("resource") and _is_words(table["resource"]):
         del names["resource"]  # head and tail, as a run's answers have it
-    name = _named(inputs, records)
     if not len(table):
-        raise PomonaError("there are no rows", where=name, remedy="check how it was written")
-    parts = {what: _column(table[column], what, column, name) for what, column in names.items()}
+        raise PomonaError(
+            "there are no rows", where=records.source.where, remedy="check how it was written"
+        )
+    parts = {what: _column(table[column], what, column, records) for what, column in names.items()}
     parts.setdefault("seed", pa.chunked_array([pa.array(["0"] * len(table))]))
-    return pa.table(parts), name
+    return pa.table(parts), records
 
 
-def _named(inputs: Where, records: Any) -> str:
+def _records(inputs: Where | Records) -> Records:
+    if isinstance(inputs, Records):
+        return inputs
     if not isinstance(inputs, pa.Table):
-        return str(records.source.where)
+        return read(inputs)
     table = cast("pa.Table", inputs)
-    return ((table.schema.metadata or {}).get(NAME) or b"predictions").decode()
+    name = ((table.schema.metadata or {}).get(NAME) or b"predictions").decode()
+    return Records.of(TableSource(table, name))
 
 
 def _is_words(values: pa.ChunkedArray) -> bool:
     return pa.types.is_string(values.type) and np.isnan(_number(values[0].as_py()))
 
 
-def _column(values: pa.ChunkedArray, what: str, column: str, name: str) -> pa.ChunkedArray:
+def _column(values: pa.ChunkedArray, what: str, column: str, records: Records) -> pa.ChunkedArray:
     """A column as text, or as float64 where numbers are needed."""
     if what in _NUMBERS:
-        return numbers(values, what, column, name)
+        return numbers(values, what, column, records)
     if what in ("prediction", "reference") and pa.types.is_nested(values.type):
         message, remedy = f'"{column}" holds {values.type}', 'give one answer each, or a "score"'
-        raise PomonaError(message, where=name, remedy=remedy)
+        raise PomonaError(message, where=records.source.where, remedy=remedy)
     if pa.types.is_floating(values.type) and what != "level":
         with suppress(pa.ArrowInvalid):  # whole numbers are labels such as 3, not 3.0
             values = values.cast(pa.int64())
@@ -191,11 +197,12 @@ def _column(values: pa.ChunkedArray, what: str, column: str, name: str) -> pa.Ch
     if texts.null_count:
         at = int(np.flatnonzero(texts.is_null().to_numpy(zero_copy_only=False))[0])
         remedy = "fill it, or leave the item out for every model"
-        raise PomonaError(f'"{column}" has no value', where=f"{name}, row {at + 1}", remedy=remedy)
+        where = records.row_name(at)
+        raise PomonaError(f'"{column}" has no value', where=where, remedy=remedy)
     return pa.chunked_array([texts]) if isinstance(texts, pa.Array) else texts
 
 
-def numbers(values: pa.ChunkedArray, what: str, column: str, name: str) -> pa.ChunkedArray:
+def numbers(values: pa.ChunkedArray, what: str, column: str, records: Records) -> pa.ChunkedArray:
     """A column as float64. Raises PomonaError with the row of what is no number, or none that its
     column may hold.
     """
@@ -209,7 +216,7 @@ def numbers(values: pa.ChunkedArray, what: str, column: str, name: str) -> pa.Ch
         at = int(np.flatnonzero(bad)[0])
         wrong = "too large to be added up" if found[at] > most > 1 else f"not {wanted}"
         message = f'"{column}" is {values[at].as_py()!r}, which is {wrong}'
-        raise PomonaError(message, where=f"{name}, row {at + 1}", remedy="correct the row")
+        raise PomonaError(message, where=records.row_name(at), remedy="correct the row")
     return pa.chunked_array([pa.array(found)])
 
 
@@ -253,8 +260,8 @@ def _labels(table: pa.Table) -> tuple[list[str], Codes | None, Codes | None]:
 class _Order:
     """Where the row of a level's model and an item is."""
 
-    def __init__(self, name: str, keys: Mapping[str, _Encoded]) -> None:
-        self.name, self.keys = name, keys
+    def __init__(self, records: Records, keys: Mapping[str, _Encoded]) -> None:
+        self.records, self.keys = records, keys
         self.n = len(keys["id"].values)
         self.first = np.full(self.n, -1)
         codes = keys["id"].codes
@@ -277,14 +284,15 @@ class _Order:
         if len(twice):
             at, before = int(rows[twice[0] + 1]), int(rows[twice[0]])
             id_ = self.keys["id"].values[ids[twice[0]]]
-            message = f'id "{id_}" of {model} stands in row {before + 1} too'
+            too = self.records.other_row(before, at)
+            message = f'id "{id_}" of {model} stands in {too} too'
             remedy = "give every model one row an item"
-            raise PomonaError(message, where=f"{self.name}, row {at + 1}", remedy=remedy)
+            raise PomonaError(message, where=self.records.row_name(at), remedy=remedy)
         if len(rows) < self.n:
             lacking = np.setdiff1d(np.arange(self.n), ids)
             id_ = self.keys["id"].values[lacking[0]]
             message = f'{model} lacks {len(lacking):,} of {self.n:,} items, such as id "{id_}"'
-            raise PomonaError(message, where=self.name, remedy=_REMEDY)
+            raise PomonaError(message, where=self.records.source.where, remedy=_REMEDY)
 
     def laid(self, values: NDArray[Any], level: str, seeds: Sequence[str]) -> NDArray[Any]:
         """The values of a level's models, `[seeds, items]`."""
@@ -298,11 +306,11 @@ class _Order:
         if len(at):
             row, before = int(at[0]), int(self.first[ids[at[0]]])
             message = (
-                f'the {what} of id "{self.keys["id"].values[ids[row]]}" is not that of row '
-                f"{before + 1}"
+                f'the {what} of id "{self.keys["id"].values[ids[row]]}" is not that of '
+                f"{self.records.other_row(before, row)}"
             )
             remedy = "an item is the same for every model: correct it, or give it another id"
-            raise PomonaError(message, where=f"{self.name}, row {row + 1}", remedy=remedy)
+            raise PomonaError(message, where=self.records.row_name(row), remedy=remedy)
         return kept
 
 

@@ -89,7 +89,8 @@ class Documents:
         texts = as_text(batch.column(column)).to_pylist()
         for at, value in enumerate(texts):
             if value is None:
-                where = f"{self.where}, row {row + at + 1}"
+                assert self._records is not None
+                where = self._records.row_name(row + at)
                 raise PomonaError(f'"{column}" has no value', where=where, remedy=_REMEDY)
         return texts
 
