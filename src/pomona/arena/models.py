@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pomona.arena.votes import Votes
 from pomona.errors import PomonaError, nearest
-from pomona.records import Where, as_text, read
+from pomona.records import Records, RowName, Where, as_text, read_named
 
 _KNOWN = {
     "organisation": ("organisation", "organization", "org", "provider"),
@@ -64,11 +64,11 @@ def made_by(table: Where | None) -> dict[str, dict[str, str | None]]:
     """
     if table is None:
         return {}
-    where, rows, columns, _ = _table(table)
+    records, rows, columns, _ = _table(table)
     kinds = ("organisation", "licence")
     if not any(kind in columns for kind in kinds):
         message, remedy = "needs the columns model, and organisation or licence", "add one of them"
-        raise PomonaError(message, where=where, remedy=remedy)
+        raise PomonaError(message, where=records.source.where, remedy=remedy)
     return {
         name: {kind: (columns[kind][row] if kind in columns else "") or None for kind in kinds}
         for name, row in rows.items()
@@ -77,12 +77,12 @@ def made_by(table: Where | None) -> dict[str, dict[str, str | None]]:
 
 def _table(
     table: Where,
-) -> tuple[str, dict[str, int], dict[str, list[str]], dict[str, str | None]]:
-    """How errors name a table of models, the row of each model, the known columns that it has,
+) -> tuple[Records, dict[str, int], dict[str, list[str]], dict[str, str | None]]:
+    """A table of models, the row of each model, the known columns that it has,
     their cells without blanks around them, and what the table calls these.
     """
-    where = "models" if isinstance(table, pa.Table) else str(table)
-    whole = read(table).to_table()
+    records = read_named(table, "models")
+    where, whole = records.source.where, records.to_table()
     there = {name.lower(): name for name in reversed(whole.column_names)}
     own = {
         known: next((there[name] for name in names if name in there), None)
@@ -101,17 +101,20 @@ def _table(
     for row, name in enumerate(one or "" for one in models):
         first = rows.setdefault(name, row)
         if any(cells[row] != cells[first] for cells in columns.values()):
-            message = f'"{name[:60]}" stands in row {first + 1} too, and says otherwise'
-            place = f"{where}, row {row + 1}"
-            raise PomonaError(message, where=place, remedy="give each model one row")
-    return where, rows, columns, own
+            too = records.other_row(first, row)
+            message = f'"{name[:60]}" stands in {too} too, and says otherwise'
+            raise PomonaError(
+                message, where=records.row_name(row), remedy="give each model one row"
+            )
+    return records, rows, columns, own
 
 
 def _read(votes: Votes, table: Where) -> dict[str, Any]:
-    where, there, columns, own = _table(table)
+    records, there, columns, own = _table(table)
     rows = {name: there[name] for name in votes.models if name in there}
     if not rows:
         message = f'none of its models has votes, such as "{votes.models[0][:60]}"'
+        where = records.source.where
         raise PomonaError(message, where=where, remedy="write names as the votes do")
     told: dict[str, Any] = {}
     for known, values in columns.items():
@@ -120,7 +123,7 @@ def _read(votes: Votes, table: Where) -> dict[str, Any]:
             told[known] = {name: values[row].lower() not in _NO for name, row in rows.items()}
         elif known == "submitted":
             told[known] = {
-                name: _number(cell, f"{where}, row {rows[name] + 1}", own[known])
+                name: _number(cell, RowName(records, rows[name]), own[known])
                 for name, cell in cells.items()
             }
         elif known != "licence":
@@ -128,7 +131,7 @@ def _read(votes: Votes, table: Where) -> dict[str, Any]:
     return told
 
 
-def _number(cell: str, where: str, column: str | None) -> int:
+def _number(cell: str, where: object, column: str | None) -> int:
     try:
         value = float(cell)
     except ValueError:

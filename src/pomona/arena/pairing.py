@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from pomona.errors import PomonaError, nearest
-from pomona.records import Card, Input, Results, Where, as_text, read
+from pomona.records import Card, Input, Results, Where, as_text, read, read_named
 
 # Of a table in memory: RUN#SYSTEM, how the system is called in the run, and its files.
 _NAME, _SYSTEM, _FILES = b"pomona.name", b"pomona.system", b"pomona.files"
@@ -98,18 +98,19 @@ def _read(given: Where) -> _Answers:
     }
     others = {"lang": _first(_LANG, source.column_names), "cluster": "cluster"}
     others = {to: name for to, name in others.items() if name in source.column_names}
-    source = source.complete(*columns.values())
-    table = source.select(*dict.fromkeys([*columns.values(), *others.values()])).to_table()
+    source = read_named(given, told).complete(*columns.values())
+    source = source.select(*dict.fromkeys([*columns.values(), *others.values()]))
+    table = source.to_table()
     ids, texts, prompts = (as_text(table[name]).to_pylist() for name in columns.values())
     found: dict[str, str] = {}
-    for row, (id_, text, prompt) in enumerate(zip(ids, texts, prompts, strict=True), 1):
+    for row, (id_, text, prompt) in enumerate(zip(ids, texts, prompts, strict=True)):
         for name, value in zip(columns.values(), (id_, text, prompt), strict=True):
             if value is None:
                 remedy = "fill it in, or leave the row out"
-                raise PomonaError(f'"{name}" is null', where=f"{told}, row {row}", remedy=remedy)
+                raise PomonaError(f'"{name}" is null', where=source.row_name(row), remedy=remedy)
         if id_ in found:
             remedy = "give every item an id of its own, one row each"
-            raise PomonaError(f'id "{id_}" twice', where=f"{told}, row {row}", remedy=remedy)
+            raise PomonaError(f'id "{id_}" twice', where=source.row_name(row), remedy=remedy)
         found[id_] = text
     more = {to: as_text(table[name]).to_pylist() for to, name in others.items()}
     name = _told(given, _SYSTEM) or (told.rpartition("#")[2] if "#" in told else Path(told).stem)

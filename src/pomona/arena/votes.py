@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from pomona.arena.battles import NESTED, OPENED, flat, is_list, read_list
 from pomona.arena.loops import cells_of
-from pomona.errors import PomonaError, nearest
-from pomona.records import Records, Where, as_codes, as_groups, as_records, read
+from pomona.errors import PomonaError, nearest, row_of
+from pomona.records import Records, TableSource, Where, as_codes, as_groups, as_records, read
 
 OUTCOMES = ("model_a", "model_b", "tie", "tie (bothbad)")  # by code: 0, 1, 2, 3
 # Other words for outcomes. A model of such a name would make them ambiguous, and is refused.
@@ -96,6 +96,7 @@ class Votes:
         `VoteColumns`: item, prompt, voter, category, completion_a, completion_b, time, id.
     where: the table, as errors name it.
     notes: what of it does not count.
+    records, rows: what was read, and which row of it each is [n], None where these are the same.
     """
 
     models: tuple[str, ...]
@@ -106,12 +107,25 @@ class Votes:
     columns: pa.Table
     where: str
     notes: list[str] = field(default_factory=list)
+    records: Records | None = field(default=None, repr=False, compare=False)
+    rows: Ints | None = field(default=None, repr=False, compare=False)
     _groups: dict[tuple[str, bool], Ints] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
     def __len__(self) -> int:
         return len(self.a)
+
+    def row_name(self, vote: int) -> str:
+        """How errors name the row of a vote."""
+        row = vote if self.rows is None else int(self.rows[vote])
+        return row_of(self.where, row) if self.records is None else self.records.row_name(row)
+
+    def other_row(self, other: int, vote: int) -> str:
+        """How an error of a vote names another's row, see `Records.other_row`."""
+        rows = [one if self.rows is None else int(self.rows[one]) for one in (other, vote)]
+        known = self.records
+        return f"row {rows[0] + 1}" if known is None else known.other_row(rows[0], rows[1])
 
     @property
     def n(self) -> int:
@@ -155,6 +169,7 @@ class Votes:
             outcome=self.outcome[places],
             count=self.count[places],
             columns=self.columns.take(pa.array(places)),
+            rows=places if self.rows is None else self.rows[places],
         )
 
     def codes(self, column: str) -> tuple[Ints, list[str]]:
@@ -215,11 +230,11 @@ def read_votes(
         return votes
     given = as_records(votes) if isinstance(votes, Records | pa.Table) else votes
     where = given.source.where if isinstance(given, Records) else str(given)
-    table, names = _table(given, columns or VoteColumns(), keep, where)
-    table, notes = _blind(table, names)
+    table, names, records = _table(given, columns or VoteColumns(), keep, where)
+    table, records, notes = _blind(table, records)
     if not len(table):
         raise PomonaError("there are no votes", where=where, remedy="check how it was written")
-    a, b, models = _models(table, names, where)
+    a, b, models = _models(table, names, records)
     others = {
         next((known for known, name in names.items() if name == column), column): table[column]
         for column in table.column_names
@@ -227,15 +242,15 @@ def read_votes(
     }
     if (counted := [_first(table, ways) for ways in _COUNTS])[0] is not None:
         others = {name: of for name, of in others.items() if name not in counted}
-        counts = np.stack([_whole(table, one, where, len(a)) for one in counted], 1)
+        counts = np.stack([_whole(table, one, records, len(a)) for one in counted], 1)
         rows, outcome = np.nonzero(counts)
         count = counts[rows, outcome]
     else:
-        outcome = _outcomes(table, names, a, b, models, where)
+        outcome = _outcomes(table, names, a, b, models, records)
         others = {name: of for name, of in others.items() if name not in _ONE_OF}
         count = np.ones(len(a), np.int64)
         if "n" in names:
-            count = _whole(table, names["n"], where, len(a))
+            count = _whole(table, names["n"], records, len(a))
         if none := int((outcome < 0).sum()):
             several = f"{none:,} rows without a winner are no votes"
             notes = [*notes, several if none > 1 else "1 row without a winner is no vote"]
@@ -244,7 +259,8 @@ def read_votes(
         outcome, count = outcome[rows], count[rows]
     _check_number(count, where)
     rest = pa.table(others) if others else pa.table({"": pa.nulls(len(a))}).select([])
-    whole = Votes(models, a, b, np.zeros(0, np.int8), np.zeros(0, np.int64), rest, where, notes)
+    none = np.zeros(0, np.int8), np.zeros(0, np.int64)
+    whole = Votes(models, a, b, *none, rest, where, notes, records)
     return _taken(whole, rows, outcome.astype(np.int8), count)
 
 
@@ -272,13 +288,16 @@ def _taken(votes: Votes, rows: NDArray[Any] | slice, outcome: Any, count: Any) -
         outcome=outcome,
         count=count,
         columns=votes.columns.take(pa.array(rows)),
+        rows=rows,
     )
 
 
 def _table(
     source: Any, columns: VoteColumns, keep: Sequence[str] | None, where: str
-) -> tuple[pa.Table, dict[str, str]]:
-    """The columns that are needed, those of conversations opened; and the table's own names."""
+) -> tuple[pa.Table, dict[str, str], Records]:
+    """The columns that are needed, those of conversations opened; the table's own names; and what
+    its rows are of.
+    """
     if isinstance(source, str | Path) and is_list(source):
         there: dict[str, None] = {}
 
@@ -288,7 +307,7 @@ def _table(
             return _needed(found, names, keep)
 
         table = read_list(Path(source), needed)
-        return table, _names(list(there), columns, where)
+        return table, _names(list(there), columns, where), Records.of(TableSource(table, where))
     records = source if isinstance(source, Records) else read(source)
     opened = [
         one.name for one in records.schema if one.name in NESTED and pa.types.is_nested(one.type)
@@ -307,7 +326,8 @@ def _table(
             if name not in table.column_names and name in wanted:
                 table = table.append_column(name, pa.array([row.get(name) for row in told]))
         table = table.drop_columns(opened)
-    return table, {name: own for name, own in names.items() if own in table.column_names}
+    known = {name: own for name, own in names.items() if own in table.column_names}
+    return table, known, records
 
 
 def _needed(there: Iterable[str], names: Mapping[str, str], keep: Sequence[str] | None) -> set[str]:
@@ -377,18 +397,20 @@ def _check_shape(there: Sequence[str], names: Mapping[str, str], where: str) -> 
         raise PomonaError(f'there is no column "{lost}"', where=where, remedy=remedy)
 
 
-def _blind(table: pa.Table, names: Mapping[str, str]) -> tuple[pa.Table, list[str]]:
+def _blind(table: pa.Table, records: Records) -> tuple[pa.Table, Records, list[str]]:
     """The votes of people who did not know whose answers they saw, where the table says it."""
     if "anony" not in table.column_names or not pa.types.is_boolean(table["anony"].type):
-        return table, []
+        return table, records, []
     seen = pc.fill_null(table["anony"], False)
     left = len(table) - int(seen.to_numpy().sum())
     table = table.filter(seen).drop_columns(["anony"])
     note = f"{left:,} votes of people who knew the models do not count (anony is false)"
-    return table, [note] if left else []
+    origin = records, np.flatnonzero(seen.to_numpy())
+    rows = Records.of(TableSource(table, records.source.where, origin))
+    return table, rows, [note] if left else []
 
 
-def _models(table: pa.Table, names: Mapping[str, str], where: str) -> tuple[Any, Any, Any]:
+def _models(table: pa.Table, names: Mapping[str, str], records: Records) -> tuple[Any, Any, Any]:
     sides = [as_codes(table[names[side]]) for side in ("model_a", "model_b")]
     models = tuple(sorted({name for _, labels in sides for name in labels if name.strip()}))
     number = {name: index for index, name in enumerate(models)}
@@ -396,24 +418,29 @@ def _models(table: pa.Table, names: Mapping[str, str], where: str) -> tuple[Any,
     for side, (codes, labels) in zip(("model_a", "model_b"), sides, strict=True):
         of = np.array([*(number.get(label, -1) for label in labels), -1], np.int32)[codes]
         if len(empty := np.flatnonzero(of < 0)):
-            place, remedy = f"{where}, row {empty[0] + 1}", "name both models, or leave it out"
+            place, remedy = records.row_name(int(empty[0])), "name both models, or leave it out"
             raise PomonaError(f'"{names[side]}" is empty', where=place, remedy=remedy)
         found.append(of)
     if len(same := np.flatnonzero(found[0] == found[1])):
         message = f'"{models[found[0][same[0]]][:60]}" is on both sides'
-        place = f"{where}, row {same[0] + 1}"
+        place = records.row_name(int(same[0]))
         raise PomonaError(message, where=place, remedy="leave the row out: it compares nothing")
     return found[0], found[1], models
 
 
 def _outcomes(
-    table: pa.Table, names: Mapping[str, str], a: Any, b: Any, models: Sequence[str], where: str
+    table: pa.Table,
+    names: Mapping[str, str],
+    a: Any,
+    b: Any,
+    models: Sequence[str],
+    records: Records,
 ) -> NDArray[Any]:
     """The outcome of each row, by what words or columns tell it; -1 where it is empty, as of a
     judge's verdict that could not be read.
     """
     if "winner" not in names:
-        return _one_of(table, where)
+        return _one_of(table, records)
     codes, labels = as_codes(table[names["winner"]])
     column, number = names["winner"], {name: index for index, name in enumerate(models)}
     words = np.full(len(labels) + 1, -1)
@@ -424,10 +451,10 @@ def _outcomes(
     named = bool(((words < 0) & (winners >= 0)).any())  # winners are told by their names
     for code, label in enumerate(labels):
         if words[code] >= 0 and winners[code] >= 0 and (named or label not in OUTCOMES):
-            row = int(np.argmax(codes == code)) + 1
+            place = records.row_name(int(np.argmax(codes == code)))
             message = f'"{label}" in "{column}" is a model and a side'
             remedy = f"write {', '.join(OUTCOMES)}"
-            raise PomonaError(message, where=f"{where}, row {row}", remedy=remedy)
+            raise PomonaError(message, where=place, remedy=remedy)
     outcome = words[codes]
     unclear = outcome < 0
     if not unclear.any():
@@ -440,19 +467,19 @@ def _outcomes(
         row = wrong[0]
         told = f'is "{labels[codes[row]][:40]}"'
         remedy = f"write {', '.join(OUTCOMES)}, or the name of a model of the row"
-        place = f"{where}, row {row + 1}"
+        place = records.row_name(int(row))
         raise PomonaError(f'"{column}" {told}', where=place, remedy=remedy)
     return outcome
 
 
-def _one_of(table: pa.Table, where: str) -> NDArray[Any]:
+def _one_of(table: pa.Table, records: Records) -> NDArray[Any]:
     """Outcomes of columns of which one is 1."""
     given = [name for name in _ONE_OF if name in table.column_names]
-    marks = np.stack([_whole(table, name, where, len(table)) for name in given], 1)
+    marks = np.stack([_whole(table, name, records, len(table)) for name in given], 1)
     wrong = np.flatnonzero((marks.sum(1) != 1) | (marks.max(1) != 1))
     if len(wrong):
         message = f"{', '.join(given)} are {', '.join(map(str, marks[wrong[0]]))}"
-        place = f"{where}, row {wrong[0] + 1}"
+        place = records.row_name(int(wrong[0]))
         raise PomonaError(message, where=place, remedy="one of them must be 1, the others 0")
     return marks.argmax(1)
 
@@ -461,7 +488,7 @@ def _first(table: pa.Table, ways: Sequence[str]) -> str | None:
     return next((name for name in ways if name in table.column_names), None)
 
 
-def _whole(table: pa.Table, name: str | None, where: str, n: int) -> Ints:
+def _whole(table: pa.Table, name: str | None, records: Records, n: int) -> Ints:
     """A column of whole numbers from 0 [n], which texts may spell; all 0 where there is none."""
     if name is None:
         return np.zeros(n, np.int64)
@@ -478,7 +505,7 @@ def _whole(table: pa.Table, name: str | None, where: str, n: int) -> Ints:
         value = column[int(wrong[0])].as_py()
         told = "is empty" if value in (None, "") else f"is {str(value)[:40]}"
         large = ", below 2^53" if numbers[wrong[0]] >= _MOST else ""
-        place, remedy = f"{where}, row {wrong[0] + 1}", f"give whole numbers from 0 on{large}"
+        place, remedy = records.row_name(int(wrong[0])), f"give whole numbers from 0 on{large}"
         raise PomonaError(f'"{name}" {told}', where=place, remedy=remedy)
     return numbers.astype(np.int64)
 

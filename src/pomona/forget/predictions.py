@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from pomona.errors import PomonaError, nearest, row_of
-from pomona.records import Records, TableSource, Where, as_records, as_text, read
+from pomona.records import Records, TableSource, Where, as_text, read, read_named
 
 NAME = b"pomona.name"  # in the metadata of a table in memory: how errors name it
 _FILES = b"pomona.files"  # and of which files it was made
@@ -108,7 +108,7 @@ def read_trainings(
     Raises PomonaError as `read_predictions` does, and where trainings have other items.
     """
     told = _named(source, name)
-    records = _records(source, told)
+    records = read_named(source, told)
     labels = [one for one in labels if one in records.column_names]
     own = ("id", "prediction", "reference", _SEED, *_OWN)
     records = records.complete(*(one for one in own if one in records.column_names))
@@ -145,15 +145,7 @@ def read_predictions(
             is missing; named by file and row.
     """
     name = _named(source, name)
-    return _predictions(_records(source, name), name, group, cluster, labels)
-
-
-def _records(source: Where, name: str) -> Records:
-    """The rows of a source; `name` is what errors call it where it is in memory."""
-    records = as_records(source) if isinstance(source, pa.Table) else read(source)
-    if isinstance(records.source, TableSource):
-        return replace(records, source=replace(records.source, where=name))
-    return records
+    return _predictions(read_named(source, name), name, group, cluster, labels)
 
 
 def _predictions(

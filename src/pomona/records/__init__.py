@@ -53,6 +53,7 @@ if TYPE_CHECKING:
         Where as Where,
         files_at as files_at,
         read as read,
+        read_named as read_named,
     )
     from pomona.records.records import (
         Derived as Derived,
@@ -112,7 +113,7 @@ __getattr__, __dir__ = lazily(
         "engines": "check_engine spread workers",
         "parquet": "ParquetSource open_parquet",
         "pieces": "PIECE_BYTES Piece parallel rows_by_file split",
-        "reading": "TABLES Where files_at read",
+        "reading": "TABLES Where files_at read read_named",
         "records": "Derived Records RowName as_records filtered write",
         "results": "Card Input Results Written card_of inputs_of listed_in_card",
         "section": "NamedRows Names",

@@ -27,6 +27,7 @@ from pomona.records.source import (
     Recast,
     RowPolicy,
     Source,
+    TableSource,
     looks_at_all_rows,
     row_policy,
 )
@@ -127,6 +128,14 @@ def read(
     if on_error == "stop":
         return records
     return replace(records, drops=True, rejects=None if rejects is None else str(rejects))
+
+
+def read_named(source: Where, name: str) -> Records:
+    """What `read` reads; errors call it `name` where it is a table in memory."""
+    records = read(source)
+    own = records.source
+    given = isinstance(own, TableSource)
+    return replace(records, source=replace(own, where=name)) if given else records
 
 
 def files_at(source: Where) -> Sequence[str]:

@@ -241,13 +241,13 @@ class Keyed(Streamed):
 
 @dataclass(frozen=True)
 class TableSource(Streamed):
-    """A table in memory; `origin` are the records, and the places there, of which its rows are
-    made.
+    """A table in memory; `origin` are the records of which its rows are made, and their places
+    there, None where these are the same.
     """
 
     table: pa.Table
     where: str = "the table"
-    origin: tuple[Any, Ints] | None = None
+    origin: tuple[Any, Ints | None] | None = None
 
     @property
     def schema(self) -> pa.Schema:
@@ -330,7 +330,7 @@ def _of_file(part: Any, rows: Ints) -> list[tuple[str, int]]:
         return origins(part, rows)
     if isinstance(part, TableSource) and part.origin is not None:
         records, places = part.origin
-        return records.origins(places[rows])
+        return records.origins(rows if places is None else places[rows])
     places = part.places(rows) if isinstance(part, Files) else rows
     return [(part.where, int(place)) for place in places]
 

@@ -173,7 +173,7 @@ def test_votes_without_a_log_have_no_weights_and_a_wrong_one_is_named() -> None:
     votes = _voted(found, rng)
     columns = votes.columns.set_column(1, "propensity", pa.array([0.0] + [0.1] * 11))
     wrong = Votes(votes.models, votes.a, votes.b, votes.outcome, votes.count, columns, "v.csv")
-    with pytest.raises(PomonaError, match=r"v\.csv, vote 1: has no propensity of a queue"):
+    with pytest.raises(PomonaError, match=r"v\.csv, row 1: has no propensity of a queue"):
         weights_of(wrong)
 
 

@@ -16,7 +16,7 @@ from pomona.arena.annotating.queue import DRAWN
 from pomona.arena.annotating.schema import items
 from pomona.arena.annotating.store import Store
 from pomona.errors import PomonaError
-from pomona.records import Where, as_text, read
+from pomona.records import RowName, Where, as_text, read_named
 from pomona.text import base_tag
 
 Item = dict[str, Any]
@@ -63,8 +63,8 @@ def add_items(store: Store, given: Sequence[Item], overlap: int) -> int:
 def _read(
     table: Where, kind: str, needed: Mapping[str, str], optional: Mapping[str, str]
 ) -> list[Item]:
-    records = read(table).complete(*needed)
-    where = next(iter(records.paths), "table")
+    records = read_named(table, "table").complete(*needed)
+    where = records.source.where
     known = {**needed, **optional, **_MORE}
     columns = [name for name in known if name in records.column_names]
     found: list[Item] = []
@@ -72,10 +72,10 @@ def _read(
     for batch in records.select(*columns).batches():
         texts = [as_text(batch.column(name)).to_pylist() for name in columns]
         for values in zip(*texts, strict=True):
-            row = len(found) + 1
+            name = RowName(records, len(found))
             given = {known[name]: value for name, value in zip(columns, values, strict=True)}
-            item = _item(kind, given, [known[name] for name in needed], f"{where}, row {row}", row)
-            _compare(named, item, f"{where}, row {row}")
+            item = _item(kind, given, [known[name] for name in needed], name, len(found) + 1)
+            _compare(named, item, name)
             often[item["same"]] += 1
             found.append({**item, "key": f"{item['same']}-{often[item['same']]}"})
     if not found:
@@ -83,7 +83,7 @@ def _read(
     return found
 
 
-def _item(kind: str, given: dict[str, Any], needed: Sequence[str], place: str, row: int) -> Item:
+def _item(kind: str, given: dict[str, Any], needed: Sequence[str], place: object, row: int) -> Item:
     for name, value in given.items():
         if name in needed and (value is None or (value == "" and name.startswith("model"))):
             raise PomonaError(f"{name} is missing", where=place, remedy="give it, or drop the row")
@@ -118,7 +118,9 @@ def _hashed(value: Any) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:24]
 
 
-def _number(given: Mapping[str, Any], name: str, place: str, default: float | None) -> float | None:
+def _number(
+    given: Mapping[str, Any], name: str, place: object, default: float | None
+) -> float | None:
     if given.get(name) in (None, ""):
         return default
     try:
@@ -167,7 +169,7 @@ def _name(item: Mapping[str, Any]) -> _Name:
     return item["name"], frozenset((item["model_a"], item["model_b"]))
 
 
-def _compare(named: dict[_Name, str], item: Item, place: str) -> None:
+def _compare(named: dict[_Name, str], item: Item, place: object) -> None:
     """Note what an item of these models with this name asks; PomonaError where that was other."""
     if named.setdefault(_name(item), item["same"]) != item["same"]:
         message = f'item "{item["name"]}" is there already with another prompt, answer or language'

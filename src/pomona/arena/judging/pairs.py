@@ -174,7 +174,7 @@ def _filled(source: Any, columns: VoteColumns | None, needed: Sequence[str]) -> 
         empty = [True] * len(table)
         table = table.append_column(name, pa.array(["tie"] * len(table), pa.string()))
     table = table.append_column(_UNVOTED, pa.array(empty, pa.bool_()))
-    return Records.of(TableSource(table, where))
+    return Records.of(TableSource(table, where, (records, None)))
 
 
 def _winner(there: Sequence[str]) -> str:
@@ -189,9 +189,9 @@ def _require(votes: Votes, name: str) -> None:
         raise PomonaError(f'there is no column "{name}"', where=votes.where, remedy=remedy)
     column = votes.columns[name]
     if column.null_count:
-        row = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False))) + 1
+        row = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
         remedy = "fill it in, or leave the row out"
-        raise PomonaError(f'"{name}" is null', where=f"{votes.where}, row {row}", remedy=remedy)
+        raise PomonaError(f'"{name}" is null', where=votes.row_name(row), remedy=remedy)
 
 
 def _texts(votes: Votes, name: str | None) -> list[Any] | None:
@@ -267,9 +267,11 @@ def _refuse_other_answers(votes: Votes, pair: Any, rows: Any, answers: Any) -> N
         first = int(rows[pair[at]])
         same = told if votes.a[at] == votes.a[first] else told[::-1]
         if same != answers[first]:
-            message = f"has other answers than row {first + 1}, which is of the same item"
-            where = f"{votes.where}, row {at + 1}"
-            raise PomonaError(message, where=where, remedy="give each pair of answers an item")
+            other = votes.other_row(first, at)
+            message = f"has other answers than {other}, which is of the same item"
+            raise PomonaError(
+                message, where=votes.row_name(at), remedy="give each pair of answers an item"
+            )
 
 
 def recorded(path: Where | Votes, pairs: Pairs, columns: VoteColumns | None = None) -> Verdicts:

@@ -108,10 +108,10 @@ def weights_of(votes: Votes) -> Floats | None:
         return None
     wrong = chosen & ~((propensity > 0) & (propensity <= 1) & (rank >= 1) & (available >= 1))
     if wrong.any():
-        row = int(np.argmax(wrong)) + 1
+        row = int(np.argmax(wrong))
         raise PomonaError(
             "has no propensity of a queue: above 0, at most 1, with rank and available from 1",
-            where=f"{votes.where}, vote {row}",
+            where=votes.row_name(row),
             remedy="keep these three columns as the queue gives them",
         )
     weights = np.ones(len(votes))

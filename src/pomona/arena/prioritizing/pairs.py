@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pomona.arena.votes import Votes
 from pomona.errors import PomonaError
-from pomona.records import Records, Where, as_text, read
+from pomona.records import Where, as_text, read_named
 
 COLUMNS = ("prompt", "model_a", "model_b", "completion_a", "completion_b")
 Ints = NDArray[np.int64]
@@ -62,24 +62,24 @@ def read_pairs(pairs: Where) -> Pairs:
         PomonaError: a column is missing, a row has no value in one or names one model twice (by
             its number, from 1), or there are no rows.
     """
-    records: Records = read(pairs).complete(*COLUMNS)
-    where = "the pairs" if isinstance(pairs, pa.Table) else str(records.source.where)
+    records = read_named(pairs, "the pairs").complete(*COLUMNS)
+    where = str(records.source.where)
     table = records.to_table()
     if not len(table):
         raise PomonaError("has no rows", where=where, remedy="give pairs of answers")
     texts = {name: as_text(table[name]) for name in COLUMNS}
     for name, column in texts.items():
         if column.null_count:
-            row = pc.index(column.is_null(), True).as_py() + 1
+            row = pc.index(column.is_null(), True).as_py()
             remedy = "fill it in, or leave the row out"
-            raise PomonaError(f'has no "{name}"', where=f"{where}, row {row}", remedy=remedy)
+            raise PomonaError(f'has no "{name}"', where=records.row_name(row), remedy=remedy)
     prompt, prompts = _codes([texts["prompt"]])
     both, models = _codes([texts["model_a"], texts["model_b"]], ordered=True)
     a, b = both[: len(table)], both[len(table) :]
     if (a == b).any():
         row = int(np.argmax(a == b))
         message = f'has "{models[a[row]]}" on both sides'
-        raise PomonaError(message, where=f"{where}, row {row + 1}", remedy="name two models")
+        raise PomonaError(message, where=records.row_name(row), remedy="name two models")
     text, written = _codes([texts["completion_a"], texts["completion_b"]])
     keys = np.stack([np.concatenate([prompt, prompt]), both, text], 1)
     answers, owner = np.unique(keys, axis=0, return_inverse=True)

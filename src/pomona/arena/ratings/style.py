@@ -141,7 +141,7 @@ def _numbers(votes: Votes, name: str) -> Floats:
         message, remedy = f'"{name}" holds what is no number', "give numbers from 0 on"
         raise PomonaError(message, where=votes.where, remedy=remedy) from None
     if len(wrong := np.flatnonzero((found < 0) | np.isinf(found))):
-        place = f"{votes.where}, row {wrong[0] + 1}"
+        place = votes.row_name(int(wrong[0]))
         message = f'"{name}" is {found[wrong[0]]:g}'
         raise PomonaError(message, where=place, remedy="give numbers from 0 on")
     return found

@@ -22,7 +22,7 @@ from pomona import stats
 from pomona.errors import PomonaError, nearest
 from pomona.forget.auditing.populations import Floats, Populations, numbers, read_populations
 from pomona.forget.comparison import Comparison, compare
-from pomona.records import Records, TableSource, Where, read
+from pomona.records import Records, TableSource, Where, read_named
 
 _SHARE = stats.Share()
 _TRAJECTORY = "perplexity@"  # columns of `pomona data score` with several checkpoints
@@ -167,12 +167,10 @@ def _rows(inputs: Where, group: str | None, cluster: str | None) -> tuple[Where 
     """The rows, where checkpoints are columns one of each for every example; and whether scores
     fall, where that is known.
     """
-    records = read(inputs)
+    records = read_named(inputs, "predictions")
     wide = [name for name in records.column_names if name.startswith(_TRAJECTORY)]
     if "step" in records.column_names or not wide:
         return inputs, False
-    if isinstance(inputs, pa.Table):
-        records = Records.of(TableSource(inputs, "predictions"))
     asked = [name for name in ("id", "group", "cluster") if name in records.column_names]
     chosen = dict.fromkeys([*asked, *filter(None, (group, cluster)), *wide])
     records = records.complete(*chosen).select(*chosen)

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pomona.errors import PomonaError, nearest
 from pomona.forget.predictions import NAME
-from pomona.records import Records, TableSource, Where, as_text, read
+from pomona.records import Records, Where, as_text, read_named
 
 Codes = NDArray[np.int32]
 Floats = NDArray[np.float64]
@@ -172,11 +172,8 @@ def _table(inputs: Where | Records, columns: Mapping[str, str | None]) -> tuple[
 def _records(inputs: Where | Records) -> Records:
     if isinstance(inputs, Records):
         return inputs
-    if not isinstance(inputs, pa.Table):
-        return read(inputs)
-    table = cast("pa.Table", inputs)
-    name = ((table.schema.metadata or {}).get(NAME) or b"predictions").decode()
-    return Records.of(TableSource(table, name))
+    metadata = getattr(getattr(inputs, "schema", None), "metadata", None) or {}
+    return read_named(inputs, metadata.get(NAME, b"predictions").decode())
 
 
 def _is_words(values: pa.ChunkedArray) -> bool:
