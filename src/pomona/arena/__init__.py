@@ -63,9 +63,9 @@ if TYPE_CHECKING:
         StyleEffect as StyleEffect,
     )
     from pomona.arena.ratings.run import fit as fit
+    from pomona.arena.vote_columns import VoteColumns as VoteColumns
     from pomona.arena.votes import (
         OUTCOMES as OUTCOMES,
-        VoteColumns as VoteColumns,
         Votes as Votes,
         read_votes as read_votes,
     )
@@ -90,6 +90,7 @@ __getattr__, __dir__ = lazily(
         "prioritizing.ties": "Bin",
         "ratings.results": "Clustering RatedModel Ratings StyleEffect",
         "ratings.run": "fit",
-        "votes": "OUTCOMES VoteColumns Votes read_votes",
+        "vote_columns": "VoteColumns",
+        "votes": "OUTCOMES Votes read_votes",
     },
 )

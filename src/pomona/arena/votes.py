@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pomona.arena.battles import NESTED, OPENED, flat, is_list, read_list
 from pomona.arena.loops import cells_of
+from pomona.arena.vote_columns import ONE_OF, VoteColumns, names_of
 from pomona.errors import PomonaError, nearest, row_of
 from pomona.records import Records, TableSource, Where, as_codes, as_groups, as_records, read
 
@@ -28,60 +29,10 @@ _WORDS = {
     **dict.fromkeys(("draw", "equal"), 2),
     **dict.fromkeys(("both_bad", "bothbad", "tie (both bad)", "tie_bothbad"), 3),
 }
-# What a column is taken for by its name, in lower case.
-_KNOWN = {
-    "model_a": "model_a left",
-    "model_b": "model_b right",
-    "winner": "winner",
-    "prompt": "prompt question instruction",
-    "voter": "voter worker judge annotator",
-    "item": "item item_id",
-    "category": "category",
-    "n": "n count",
-    "completion_a": "completion_a response_a answer_a",
-    "completion_b": "completion_b response_b answer_b",
-    "time": "time tstamp timestamp",
-    "id": "id question_id vote_id",
-}
 _SHOWN = ("model_a", "model_b", "winner", "n")  # what becomes arrays; other columns stay columns
 _COUNTS = (("win_a",), ("win_b",), ("tie_1", "tie"), ("tie_2", "tie_bothbad"))
-_ONE_OF = ("winner_model_a", "winner_model_b", "winner_tie")
 _MOST = 2**53  # votes, which are whole numbers as float64 too
 Ints = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class VoteColumns:
-    """Which columns of a table of votes hold what; those left out are told by their usual names.
-
-    Args:
-        model_a: Column of the models shown first, or on the left.
-        model_b: Column of the models shown second.
-        winner: Column of outcomes: model_a, model_b, tie, tie (bothbad), left, right, or the name
-            of the model that won.
-        prompt: Column of prompts, or of their ids.
-        voter: Column of who voted.
-        item: Column of what several votes were on, such as a prompt with its two answers.
-        category: Column of categories.
-        n: Column of how many votes a row stands for.
-        completion_a: Column of the first model's answers.
-        completion_b: Column of the second model's answers.
-        time: Column of when the vote was given.
-        id: Column of the votes' own names.
-    """
-
-    model_a: str | None = None
-    model_b: str | None = None
-    winner: str | None = None
-    prompt: str | None = None
-    voter: str | None = None
-    item: str | None = None
-    category: str | None = None
-    n: str | None = None
-    completion_a: str | None = None
-    completion_b: str | None = None
-    time: str | None = None
-    id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -247,7 +198,7 @@ def read_votes(
         count = counts[rows, outcome]
     else:
         outcome = _outcomes(table, names, a, b, models, records)
-        others = {name: of for name, of in others.items() if name not in _ONE_OF}
+        others = {name: of for name, of in others.items() if name not in ONE_OF}
         count = np.ones(len(a), np.int64)
         if "n" in names:
             count = _whole(table, names["n"], records, len(a))
@@ -303,17 +254,17 @@ def _table(
 
         def needed(found: Collection[str]) -> set[str]:
             there.update(dict.fromkeys(found))
-            names = _names(list(there), columns, where)
+            names = names_of(list(there), columns, where)
             return _needed(found, names, keep)
 
         table = read_list(Path(source), needed)
-        return table, _names(list(there), columns, where), Records.of(TableSource(table, where))
+        return table, names_of(list(there), columns, where), Records.of(TableSource(table, where))
     records = source if isinstance(source, Records) else read(source)
     opened = [
         one.name for one in records.schema if one.name in NESTED and pa.types.is_nested(one.type)
     ]
     there = dict.fromkeys([*records.schema.names, *(OPENED if opened else ())])
-    names = _names(list(there), columns, where)
+    names = names_of(list(there), columns, where)
     wanted = _needed(there, names, keep)
     chosen = [name for name in records.schema.names if name in wanted or name in opened]
     shown = [own for name, own in names.items() if name in _SHOWN]
@@ -334,67 +285,7 @@ def _needed(there: Iterable[str], names: Mapping[str, str], keep: Sequence[str] 
     if keep is None:
         return set(there)
     known = {own for name, own in names.items() if name in (*_SHOWN, *keep) or own in keep}
-    return known.union(keep, {"anony", *_ONE_OF}, *_COUNTS)
-
-
-def _names(there: Sequence[str], columns: VoteColumns, where: str) -> dict[str, str]:
-    """The table's own name of each column that is known."""
-    asked = {one.name: getattr(columns, one.name) for one in fields(columns)}
-    known = dict(_KNOWN)
-    if {"left", "right", "model_x", "model_y"} <= set(there):
-        known["item"] += " id"  # of LLMFAO, where a pair of answers has one id
-        known["id"] = ""
-    lower = {name.lower(): name for name in reversed(there)} | {name: name for name in there}
-    names: dict[str, str] = {}
-    for name, usual in known.items():
-        if (column := asked[name]) is not None:
-            if column not in there:
-                remedy = f"{nearest(column, there)}; --{name.replace('_', '-')} names another"
-                raise PomonaError(f'there is no column "{column}"', where=where, remedy=remedy)
-            names[name] = column
-        elif found := next((lower[one] for one in usual.split() if one in lower), None):
-            names[name] = found
-    taken = [column for name, column in names.items()]
-    for name, column in list(names.items()):
-        if taken.count(column) > 1 and asked[name] is None:
-            del names[name]  # another meaning was asked for
-    for name, column in names.items():
-        if (other := next(n for n, c in names.items() if c == column)) != name:
-            message = f'"{column}" is named as {other} and as {name}'
-            raise PomonaError(message, where=where, remedy="name one column for each")
-    _check_shape(there, names, where)
-    return names
-
-
-def _check_shape(there: Sequence[str], names: Mapping[str, str], where: str) -> None:
-    """Raise PomonaError unless there are two models and one kind of outcome."""
-    for name in ("model_a", "model_b"):
-        if name not in names:
-            taken = {column: of for of, column in names.items()}
-            free = [column for column in there if column not in taken]
-            remedy = f"{nearest(name, free or there)}; --{name.replace('_', '-')} names another"
-            message = f'there is no column "{name}"'
-            if name in taken:
-                message = f'"{name}" is named as {taken[name]}, and no column is left for {name}'
-            raise PomonaError(message, where=where, remedy=remedy)
-    won = {"win_a", "win_b"} & set(there)
-    kinds = [
-        *([f'"{names["winner"]}"'] if "winner" in names else []),
-        *(['"win_a" and "win_b"'] if won else []),
-        *([f'"{_ONE_OF[0]}"'] if set(_ONE_OF[:2]) & set(there) else []),
-    ]
-    if not kinds:
-        remedy = f"{nearest('winner', there)}; --winner names another"
-        raise PomonaError('there is no column "winner"', where=where, remedy=remedy)
-    if len(kinds) > 1 or (won and "n" in names):
-        told = " and ".join([*kinds, *([f'"{names["n"]}"'] if won and "n" in names else [])])
-        message, remedy = f"{told} both say who won", "leave out all but one"
-        raise PomonaError(message, where=where, remedy=remedy)
-    if len(won) == 1 or len(set(_ONE_OF[:2]) & set(there)) == 1:
-        pair = ("win_a", "win_b") if won else _ONE_OF[:2]
-        lost = next(name for name in pair if name not in there)
-        remedy = "give the wins of both models"
-        raise PomonaError(f'there is no column "{lost}"', where=where, remedy=remedy)
+    return known.union(keep, {"anony", *ONE_OF}, *_COUNTS)
 
 
 def _blind(table: pa.Table, records: Records) -> tuple[pa.Table, Records, list[str]]:
@@ -474,7 +365,7 @@ def _outcomes(
 
 def _one_of(table: pa.Table, records: Records) -> NDArray[Any]:
     """Outcomes of columns of which one is 1."""
-    given = [name for name in _ONE_OF if name in table.column_names]
+    given = [name for name in ONE_OF if name in table.column_names]
     marks = np.stack([_whole(table, name, records, len(table)) for name in given], 1)
     wrong = np.flatnonzero((marks.sum(1) != 1) | (marks.max(1) != 1))
     if len(wrong):

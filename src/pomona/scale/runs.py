@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError, nearest
-from pomona.records import Where, as_text, read
+from pomona.records import Records, Where, as_text, read
 
 OF_RUN = "training-runs.csv"  # in the folder of a run of recipes
 OVERALL = "overall"  # the part of the test items that is all of them
@@ -156,15 +156,15 @@ def read_runs(
         raise PomonaError("there are no runs", where="runs", remedy="name a table of runs")
     names = {name: name for name in (*_NUMBERS, *_MORE, *_LABELS)}
     asked = {name: column for name, column in (columns or {}).items() if column is not None}
-    parts = [_read(table, where, names | asked, set(asked), part) for where, table in tables]
+    parts = [_read(one, names | asked, set(asked), part) for one in tables]
     runs = parts[0] if len(parts) == 1 else _joined(parts)
     _refuse_twice(runs)
     return runs
 
 
-def _table(source: Any) -> tuple[str, pa.Table]:
+def _table(source: Any) -> Records:
     if isinstance(source, pa.Table):
-        return "the table", source
+        return read(source)
     path = Path(source)
     if path.is_dir() and (path / OF_RUN).is_file():
         source = path = path / OF_RUN
@@ -172,19 +172,18 @@ def _table(source: Any) -> tuple[str, pa.Table]:
         message = f"the run has no {OF_RUN}"
         remedy = "run its recipe again: a ladder that is trained writes it"
         raise PomonaError(message, where=str(source), remedy=remedy)
-    return str(source), read(source).to_table()
+    return read(source)
 
 
-def _read(
-    table: pa.Table, where: str, names: dict[str, str], asked: set[str], part: str | None
-) -> Runs:
+def _read(records: Records, names: dict[str, str], asked: set[str], part: str | None) -> Runs:
+    table, where = records.to_table(), str(records.source.where)
     if not len(table):
         raise PomonaError("there are no runs", where=where, remedy="check how it was written")
     if "checkpoint" not in asked and "checkpoint" not in table.column_names:
         names = names | {"checkpoint": "step"}
     _check_columns(table, where, names, asked)
     rows, of = _rows(table, where, names, part)
-    column = _Columns(table.take(rows), rows, where, [])
+    column = _Columns(table.take(rows), where, records.row_names(rows), [])
     there = {name: column for name, column in names.items() if column in table.column_names}
     numbers = {name: column.numbers(there[name], name) for name in _NUMBERS if name in there}
     more = {
@@ -265,13 +264,12 @@ def _is_nan(value: Any) -> bool:
 
 
 class _Columns:
-    """The columns of the rows of a table that count, `rows` by their numbers in it."""
+    """The columns of the rows of a table that count; `places` are how errors name them."""
 
     def __init__(
-        self, table: pa.Table, rows: NDArray[np.intp], where: str, notes: list[str]
+        self, table: pa.Table, where: str, places: Sequence[str], notes: list[str]
     ) -> None:
-        self.table, self.where, self.notes = table, where, notes
-        self.places = [f"{where}, row {row + 1}" for row in rows]
+        self.table, self.where, self.places, self.notes = table, where, places, notes
 
     def texts(self, column: str) -> list[str]:
         """A column as texts, "" for what is missing."""

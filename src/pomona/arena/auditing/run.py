@@ -23,7 +23,8 @@ from pomona.arena.auditing.winners import winners
 from pomona.arena.models import known_models
 from pomona.arena.ratings.bradley_terry import Ties
 from pomona.arena.ratings.clusters import row_codes, units_of
-from pomona.arena.votes import VoteColumns, Votes, read_votes
+from pomona.arena.vote_columns import VoteColumns
+from pomona.arena.votes import Votes, read_votes
 from pomona.errors import PomonaError
 from pomona.records import Where
 

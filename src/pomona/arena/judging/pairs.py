@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from pomona.arena.battles import is_list, read_list
 from pomona.arena.judging.asking import Flips, combined
-from pomona.arena.votes import OUTCOMES, VoteColumns, Votes, read_votes
+from pomona.arena.vote_columns import VoteColumns
+from pomona.arena.votes import OUTCOMES, Votes, read_votes
 from pomona.errors import PomonaError, nearest
 from pomona.records import Records, TableSource, Where, as_text, read
 

@@ -26,7 +26,8 @@ from pomona.arena.judging.audit import audited
 from pomona.arena.judging.pairs import Pairs, Verdicts, outcome_of, read_pairs, recorded
 from pomona.arena.judging.prompting import JudgePrompt, asked_row, judge_prompt
 from pomona.arena.judging.results import JudgeAudit
-from pomona.arena.votes import VoteColumns, Votes
+from pomona.arena.vote_columns import VoteColumns
+from pomona.arena.votes import Votes
 from pomona.errors import PomonaError
 from pomona.places import check_outputs
 from pomona.records import (

@@ -27,7 +27,8 @@ from pomona.arena.prioritizing.results import RankingReplayed, Replay, TiesRepla
 from pomona.arena.prioritizing.run import measured
 from pomona.arena.prioritizing.strengths import Strengths, averages, believe, counts_on
 from pomona.arena.prioritizing.ties import design_of, p_tie
-from pomona.arena.votes import VoteColumns, Votes, read_votes
+from pomona.arena.vote_columns import VoteColumns
+from pomona.arena.votes import Votes, read_votes
 from pomona.errors import PomonaError
 from pomona.records import Where
 

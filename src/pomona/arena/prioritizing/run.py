@@ -29,7 +29,8 @@ from pomona.arena.prioritizing.results import (
 from pomona.arena.prioritizing.strengths import Strengths, averages, believe, counts_on
 from pomona.arena.prioritizing.ties import Learnt, learn
 from pomona.arena.ratings.bradley_terry import ELO, MEAN
-from pomona.arena.votes import VoteColumns, Votes, read_votes
+from pomona.arena.vote_columns import VoteColumns
+from pomona.arena.votes import Votes, read_votes
 from pomona.errors import PomonaError
 from pomona.records import Card, Results, Where, card_of, check_types, format_of, inputs_of, read
 

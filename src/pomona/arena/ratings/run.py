@@ -29,7 +29,8 @@ from pomona.arena.ratings.intervals import critical, ranks, simultaneous, standa
 from pomona.arena.ratings.resampling import refit, resampled
 from pomona.arena.ratings.results import RatedModel, Ratings, StyleEffect
 from pomona.arena.ratings.style import Styled, covariates, plain_counts, styled
-from pomona.arena.votes import VoteColumns, Votes, read_votes
+from pomona.arena.vote_columns import VoteColumns
+from pomona.arena.votes import Votes, read_votes
 from pomona.errors import PomonaError, nearest
 from pomona.records import Records, Where
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from pomona.errors import PomonaError, nearest
-from pomona.records import Where, as_text, read
+from pomona.records import Records, RowName, Where, as_text, read
 from pomona.scale.curves.ledgers import is_ledger, scores_in
 from pomona.scale.curves.scores import (
     OVERALL,
@@ -101,19 +101,20 @@ def scores_at(source: Where, *, levers: bool, resamples: int, seed: int) -> Scor
     """The scores in a table; with `levers` it must name them. Raises PomonaError for columns and
     values that are missing or wrong, with the row.
     """
-    table = read(source).to_table()
+    records = read(source)
     name = str(source) if isinstance(source, str | Path) else "the table"
-    rows = _rows(table, name, levers=levers)
+    rows = _rows(records, name, levers=levers)
     if not rows:
         raise PomonaError("there are no values", where=name, remedy="check how it was written")
     text = "\n".join(map(repr, rows))
     digest = hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:12]
     if rows[0].item is not None:
-        return scores_of(_of_items(rows, name, digest), resamples, seed)
-    return _of_values(rows, name, digest, resamples, seed)
+        return scores_of(_of_items(rows, name, records, digest), resamples, seed)
+    return _of_values(rows, name, records, digest, resamples, seed)
 
 
-def _rows(table: pa.Table, name: str, *, levers: bool) -> list[_Row]:
+def _rows(records: Records, name: str, *, levers: bool) -> list[_Row]:
+    table = records.to_table()
     there = {
         what: next((n for n in names if n in table.column_names), None)
         for what, names in _NAMES.items()
@@ -126,13 +127,13 @@ def _rows(table: pa.Table, name: str, *, levers: bool) -> list[_Row]:
         elif what in _WORDS:
             columns[what] = as_text(table[column]).to_pylist()
         else:
-            columns[what] = _numbers(table, column, name)
+            columns[what] = _numbers(table, column, records)
     rows = []
     for metric in wide or [None]:
-        values = columns["value"] if metric is None else _numbers(table, metric, name)
+        values = columns["value"] if metric is None else _numbers(table, metric, records)
         for place, value in enumerate(values):
             if value is not None:
-                rows.append(_row(columns, place, metric, value, name, levers=levers))
+                rows.append(_row(columns, place, metric, value, records, levers=levers))
     return rows
 
 
@@ -141,7 +142,7 @@ def _row(
     place: int,
     metric: str | None,
     value: float,
-    name: str,
+    records: Records,
     *,
     levers: bool,
 ) -> _Row:
@@ -150,16 +151,15 @@ def _row(
         axes = given["tokens"] is not None or given["flops"] is not None
         if what and given[what] is None and (levers or not axes):
             remedy = "fill it, or leave the row out"
-            raise PomonaError(
-                f'"{what}" has no value', where=f"{name}, row {place + 1}", remedy=remedy
-            )
-    sizes = _positive(given, f"{name}, row {place + 1}")
+            where = records.row_name(place)
+            raise PomonaError(f'"{what}" has no value', where=where, remedy=remedy)
+    sizes = _positive(given, RowName(records, place))
     flops = sizes.pop() if levers else None  # a cost there, and else what is varied
     size = _size(given["size"]) or ("" if sizes[0] is None else f"{sizes[0]:.15g}")
     if None not in (given["low"], given["high"]) and given["low"] > given["high"]:
         message = f"the interval begins at {given['low']:g} and ends at {given['high']:g}"
         remedy = "give its lower end as low"
-        raise PomonaError(message, where=f"{name}, row {place + 1}", remedy=remedy)
+        raise PomonaError(message, where=records.row_name(place), remedy=remedy)
     lever, kind = given["lever"] or SCALE, given["kind"] or ("" if levers else SCALE)
     return _Row(
         place,
@@ -181,7 +181,7 @@ def _size(told: str | None) -> str:
     return f"{float(told):.15g}" if told and _is_number(told) else told or ""
 
 
-def _positive(given: Mapping[str, Any], where: str) -> list[float | None]:
+def _positive(given: Mapping[str, Any], where: object) -> list[float | None]:
     """Parameters, tokens and FLOPs; a size that is a number is parameters."""
     parameters = given["parameters"]
     if parameters is None and given["size"] is not None:
@@ -235,7 +235,7 @@ def _is_metric(column: pa.ChunkedArray) -> bool:
     return sum(map(_is_number, texts)) > len(texts) / 2
 
 
-def _numbers(table: pa.Table, column: str, name: str) -> list[float | None]:
+def _numbers(table: pa.Table, column: str, records: Records) -> list[float | None]:
     try:
         values = table[column].cast(pa.float64()).to_pylist()
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
@@ -243,11 +243,11 @@ def _numbers(table: pa.Table, column: str, name: str) -> list[float | None]:
         place = next(i for i, text in enumerate(texts) if text is not None and not _is_number(text))
         message = f'"{column}" is {texts[place][:40]!r}'
         remedy = "give a number, or leave it empty where it is not known"
-        raise PomonaError(message, where=f"{name}, row {place + 1}", remedy=remedy) from None
+        raise PomonaError(message, where=records.row_name(place), remedy=remedy) from None
     for place, value in enumerate(values):
         if value is not None and not abs(value) < _MOST:
             remedy = f"give a number within {_MOST:g}, or leave it empty where it is not known"
-            message, where = f'"{column}" is {value}', f"{name}, row {place + 1}"
+            message, where = f'"{column}" is {value}', records.row_name(place)
             raise PomonaError(message, where=where, remedy=remedy)
     return values
 
@@ -277,7 +277,7 @@ def _sum(values: Sequence[float | None]) -> float | None:
     return sum(known) if len(known) == len(values) else None
 
 
-def _of_items(rows: Sequence[_Row], name: str, digest: str) -> Measured:
+def _of_items(rows: Sequence[_Row], name: str, records: Records, digest: str) -> Measured:
     """The statistics of a table of items: a mean, over the same items for every system."""
     ids = sorted({row.item or "" for row in rows})
     place = {id_: at for at, id_ in enumerate(ids)}
@@ -295,7 +295,7 @@ def _of_items(rows: Sequence[_Row], name: str, digest: str) -> Measured:
         if not np.isnan(values[at]):
             message = f'the item "{row.item}" stands there before with the same system and metric'
             remedy = "give each item one row, or a column `seed` where it was trained again"
-            raise PomonaError(message, where=f"{name}, row {row.place + 1}", remedy=remedy)
+            raise PomonaError(message, where=records.row_name(row.place), remedy=remedy)
         values[at] = row.value
     statistics = {}
     for key, seeds in found.items():
@@ -316,7 +316,9 @@ def _of_items(rows: Sequence[_Row], name: str, digest: str) -> Measured:
     return Measured(name, digest, ids, shared, parts, told, means, statistics)
 
 
-def _of_values(rows: Sequence[_Row], name: str, digest: str, resamples: int, seed: int) -> Scores:
+def _of_values(
+    rows: Sequence[_Row], name: str, records: Records, digest: str, resamples: int, seed: int
+) -> Scores:
     """The scores of a table of values; errors are as far as intervals or seeds tell them."""
     systems = list(dict.fromkeys(row.system for row in rows))
     numbers = {system: at for at, system in enumerate(systems)}
@@ -324,9 +326,10 @@ def _of_values(rows: Sequence[_Row], name: str, digest: str, resamples: int, see
     for row in rows:
         seeds = found.setdefault((numbers[row.system], row.metric, row.group), {})
         if row.seed in seeds:
-            message = f"row {seeds[row.seed].place + 1} is of the same system, metric and group"
+            other = records.other_row(seeds[row.seed].place, row.place)
+            message = f"{other} is of the same system, metric and group"
             remedy = "leave one of them out, or tell trainings apart by a column `seed`"
-            raise PomonaError(message, where=f"{name}, row {row.place + 1}", remedy=remedy)
+            raise PomonaError(message, where=records.row_name(row.place), remedy=remedy)
         seeds[row.seed] = row
     values = {k: float(np.mean([r.value for r in seeds.values()])) for k, seeds in found.items()}
     errors, told = _errors(found, systems)

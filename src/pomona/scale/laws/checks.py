@@ -92,7 +92,10 @@ def untuned(runs: Runs, law: Fitted) -> list[tuple[int, Untuned]]:
         reason = ""
         if better.any():
             least = int(np.flatnonzero(better)[runs.loss[better].argmin()])
-            place = runs.places[least].rpartition(", ")[2]
+            (where, _, there), (here, _, _) = (
+                runs.places[at].rpartition(", ") for at in (least, row)
+            )
+            place = there if where == here else runs.places[least]
             reason = f"a run of no more parameters and tokens is better: {place}"
         elif above > _FAR:
             reason = (

@@ -7,15 +7,15 @@ import hashlib
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.errors import PomonaError, nearest
-from pomona.records import Where, as_text, read
+from pomona.errors import PomonaError, nearest, row_of
+from pomona.records import Records, Where, as_text, read
 
 Floats = NDArray[np.float64]
 Unit = Literal["ones", "millions", "billions"]
@@ -126,13 +126,15 @@ class Published:
     score_unit: ScoreUnit
     digest: str
     notes: Sequence[str] = ()
+    records: Records | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.models)
 
     def where(self, row: int) -> str:
-        """How an error names a row, counted from 0."""
-        return f"{self.name}, row {row + 1} ({self.models[row][:60]})"
+        """How an error names the row at `row`, from 0."""
+        known = row_of(self.name, row) if self.records is None else self.records.row_name(row)
+        return f"{known} ({self.models[row][:60]})"
 
     def clusters(self, rows: NDArray[np.intp]) -> tuple[list[str], str]:
         """What the models of some rows are resampled by, and what that is called: their families,
@@ -166,13 +168,14 @@ def read_published(
     found = _found(records.column_names, columns, name, needed)
     for column in more:
         _require(column, records.column_names, name)
-    table = records.select(*dict.fromkeys([*found.values(), *more])).to_table()
+    records = records.select(*dict.fromkeys([*found.values(), *more]))
+    table = records.to_table()
     if not len(table):
         raise PomonaError("there are no rows", where=name, remedy="check how it was written")
     # Dates, numbers and texts alike arrive as text from CSV: one way to read them serves all.
     cells = {column: as_text(table[column]).to_pylist() for column in table.column_names}
     models = [(text or "").strip() for text in cells[found["model"]]]
-    reader = _Reader(name, models)
+    reader = _Reader(name, records, models)
     numbers = {w: reader.numbers(w, found[w], cells[found[w]]) for w in _NUMBERS if w in found}
     if "params" in numbers:
         factor = _params_unit(found["params"], numbers["params"], columns.params_unit, name)
@@ -195,6 +198,7 @@ def read_published(
         unit,
         digest.hexdigest()[:12],
         reader.notes,
+        records,
     )
     return published, scores
 
@@ -250,12 +254,12 @@ def _text(cell: str | None) -> str | None:
 class _Reader:
     """Cells of a table as numbers, dates and truths, with errors that name the row."""
 
-    def __init__(self, table: str, models: Sequence[str]) -> None:
-        self.table, self.models = table, models
+    def __init__(self, table: str, records: Records, models: Sequence[str]) -> None:
+        self.table, self.records, self.models = table, records, models
         self.notes: list[str] = []
 
     def where(self, row: int) -> str:
-        return f"{self.table}, row {row + 1} ({self.models[row][:60]})"
+        return f"{self.records.row_name(row)} ({self.models[row][:60]})"
 
     def numbers(self, what: str, column: str, cells: Sequence[str | None]) -> Floats:
         """Numbers in ones, NaN where a cell is empty or says that it is unknown."""
@@ -266,7 +270,8 @@ class _Reader:
                 continue
             value = _number(text, factor)
             if value is not None and math.isnan(value):
-                self.notes.append(f'row {row + 1}: "{column}" has several numbers: unknown')
+                named = self.records.other_row(row, 0)
+                self.notes.append(f'{named}: "{column}" has several numbers: unknown')
                 continue
             if value is None or not abs(value) <= _LARGEST:
                 message = f'"{column}" is "{text[:40]}", which is no number'
