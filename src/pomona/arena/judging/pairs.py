@@ -350,7 +350,7 @@ def _verdict_rows(path: Any, columns: VoteColumns | None) -> tuple[Votes, list[A
     why = [None if one else error or "no verdict" for one, error in zip(said, given, strict=True)]
     filled = pa.array([one or "tie" for one in said], pa.string())
     table = table.set_column(table.column_names.index(name), name, filled)
-    return read_votes(Records.of(TableSource(table, where)), columns), why
+    return read_votes(Records.of(TableSource(table, where, (records, None))), columns), why
 
 
 def _named_there(columns: VoteColumns | None, there: Sequence[str]) -> VoteColumns:
