@@ -22,6 +22,9 @@ from pomona.errors import PomonaError, ResourceError
 from pomona.ledger import Ledger
 from pomona.models import smollm2_path
 from pomona.recipe import dry_run, run
+from pomona.recipe.asked import AskedModel, Says
+from pomona.recipe.levers import load_recipe
+from pomona.recipe.steps import Served
 
 SMOLLM2 = smollm2_path()  # before the tests' own cache hides it
 RECIPE = """\
@@ -277,6 +280,41 @@ def test_run_and_server_are_killed_and_nothing_is_paid_for_twice(
     assert server.kill_after is None
     assert asked(Ledger.read(again / "ledger.json"), "served") == expected
     assert set(server.answered.values()) == {1}
+
+
+def test_a_server_that_is_starting_is_waited_for_where_the_recipe_says_so(
+    folder: Path,
+) -> None:
+    class Listing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"data": [{"id": "m", "root": "M"}]}')
+
+        def log_message(self, format: str, *args: Any) -> None: ...
+
+    late = ThreadingHTTPServer(("127.0.0.1", 0), Listing, bind_and_activate=False)
+    late.server_bind()  # refuses connections as long as it does not listen
+    uri = f"http://127.0.0.1:{late.server_address[1]}/v1#m"
+
+    def start() -> None:
+        late.server_activate()
+        late.serve_forever(0.01)
+
+    threading.Timer(0.1, start).start()
+    says = Says(folder / "models.json", insist=True, waits={uri: 60.0})
+    assert says[uri]
+    late.shutdown()
+    late.server_close()
+    with pytest.raises(PomonaError, match="does not answer"):
+        Says(folder / "models.json", insist=True)[uri]
+    # A run goes on with what it has.
+    assert AskedModel(wait_for_server=60).settings() == AskedModel().settings()
+    assert Served("m", uri, "x", 60.0).key == Served("m", uri, "x").key
+    path = recipe(folder)
+    path.write_text(path.read_text().replace("price:", "wait_for_server: 0, price:"))
+    with pytest.raises(PomonaError, match='"wait_for_server" must be more than 0, not 0'):
+        load_recipe(path)
 
 
 def test_what_a_server_cannot_do_is_refused_when_the_recipe_is_read(folder: Path) -> None:

@@ -44,6 +44,10 @@ class AskedModel(StrictModel):
     """At most so many tokens a minute, prompts and answers."""
     timeout: Rate = 120.0
     """Seconds without a sign of life from its server."""
+    wait_for_server: Rate | None = None
+    """Seconds to wait for a server that takes no connections, such as one that is starting; about
+    ten when left out, and none when the run begins.
+    """
     tokenizer: Text | None = None
     """Folder or tokenizer.json to count a server's tokens with."""
     context: Positive | None = None
@@ -51,7 +55,7 @@ class AskedModel(StrictModel):
 
     def settings(self) -> dict[str, Any]:
         """What a step is told of it."""
-        return self.model_dump(exclude={"uri", "parameters"})
+        return self.model_dump(exclude={"uri", "parameters", "wait_for_server"})
 
 
 class AskingBudget(StrictModel):
@@ -93,9 +97,13 @@ class Says(Mapping[str, str]):
     that a run goes on with the same names of its steps where a server is gone for a while.
     """
 
-    def __init__(self, file: Path, *, insist: bool) -> None:
-        """`insist`: raise PomonaError for a server that neither answers nor has before."""
-        self._insist = insist
+    def __init__(
+        self, file: Path, *, insist: bool, waits: Mapping[str, float] | None = None
+    ) -> None:
+        """`insist`: raise PomonaError for a server that neither answers nor has before, after the
+        seconds that `waits` says of its URI.
+        """
+        self._insist, self._waits = insist, (waits or {}) if insist else {}
         known = read_json(file, remedy="delete it") if file.is_file() else {}
         self._known = {str(uri): str(said) for uri, said in known.items()}
         self._asked: dict[str, str] = {}
@@ -103,7 +111,7 @@ class Says(Mapping[str, str]):
     def __getitem__(self, uri: str) -> str:
         if uri not in self._asked:
             try:
-                self._asked[uri] = _told(uri)
+                self._asked[uri] = _told(uri, self._waits.get(uri))
             except ModelError:
                 if self._insist and uri not in self._known:
                     raise
@@ -117,7 +125,7 @@ class Says(Mapping[str, str]):
         return len(self._known | self._asked)
 
 
-def _told(uri: str) -> str:
+def _told(uri: str, wait: float | None) -> str:
     """A hash of what a server tells of its model; empty where that is nothing."""
     from pomona.models import require, wait_for
 
@@ -125,7 +133,7 @@ def _told(uri: str) -> str:
     from pomona.models.http import HttpModel
 
     async def ask() -> dict[str, Any]:
-        model = HttpModel(uri, timeout=10.0)
+        model = HttpModel(uri, timeout=10.0, wait_for_server=wait)
         try:
             return await model.says()
         finally:

@@ -76,7 +76,7 @@ def find_model(plan: Plan, name: str) -> RunInput | Served:
     """
     uri = resolve(plan.folder, plan.recipe.uri(name))
     if is_served(uri):
-        return Served(name, uri, plan.says[uri])
+        return Served(name, uri, plan.says[uri], plan.recipe.asked(name).wait_for_server)
     if is_gguf(uri) and name not in plan.of_torch:
         path = Path(uri.removeprefix("gguf:")).expanduser()
         path = path if uri.startswith("gguf:") else present(uri)

@@ -151,7 +151,9 @@ def _planned(
             raise PomonaError(text, where=name, remedy="choose another") from None
     folder = RunFolder(Path(out) if out else Path("runs") / recipe.name)
     check_run(folder.root)
-    says = Says(folder.root / "models.json", insist=insist)
+    asked = {one.uri or name: one.wait_for_server for name, one in recipe.models.items()}
+    waits = {uri: seconds for uri, seconds in asked.items() if seconds is not None}
+    says = Says(folder.root / "models.json", insist=insist, waits=waits)
     plan = RunPlan(recipe, path.parent.resolve(), says)
     levers = add_levers(plan, path.parent)
     inputs = [path, *(node.path for node in _run_inputs(plan))]

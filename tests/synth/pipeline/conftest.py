@@ -19,7 +19,12 @@ def shout(request: Request, index: int, temperature: float) -> str:
 def models(monkeypatch: pytest.MonkeyPatch, fake: Any) -> dict[str, Any]:
     """Models by their URI, which recipes name."""
     known: dict[str, Any] = {"m": fake(shout, name="m")}
-    monkeypatch.setattr(pool, "load", lambda uri, **_: known[uri])
+
+    def load(uri: str, **settings: Any) -> Any:
+        known[uri].settings = settings
+        return known[uri]
+
+    monkeypatch.setattr(pool, "load", load)
     return known
 
 

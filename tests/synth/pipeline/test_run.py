@@ -94,9 +94,14 @@ def test_a_killed_run_goes_on_where_it_was(
         synthesize(recipe, tmp_path / "o", progress=Dying())
     journal = next((tmp_path / "o").glob("work/work-*/windows.jsonl"))
     journal.write_bytes(journal.read_bytes()[:-100])  # as a kill in the middle of a line leaves it
-    synthesize(recipe, tmp_path / "o")
-    assert len(models["m"].made) == 30
-    for name in ("rows.parquet", "rejects.parquet", "card.json", "README.md"):
+    later = recipe.with_name("later.yaml")  # its server may be waited for when it goes on
+    later.write_text(recipe.read_text().replace("{model: m,", "{model: m, wait_for_server: 9,"))
+    synthesize(later, tmp_path / "o")
+    assert len(models["m"].made) == 30 and models["m"].settings["wait_for_server"] == 9
+    recipes = [json.loads((tmp_path / one / "card.json").read_text()) for one in ("whole", "o")]
+    assert [one["recipe"]["teachers"]["m"].pop("wait_for_server") for one in recipes] == [None, 9]
+    assert recipes[0] == recipes[1]
+    for name in ("rows.parquet", "rejects.parquet"):
         assert (tmp_path / "o" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert not (tmp_path / "o" / "work").exists()
 

@@ -116,6 +116,7 @@ class HttpModel(Model):
         self.policy = policy or RetryPolicy()
         look = partial(self.client.get, "models")
         self._presence = Presence(look, self.policy, self.identity, wait_for_server)
+        self._waits = wait_for_server is not None
         self._costs = CostModel(price=price)
         self.counter = TokenCounter(tokenizer)
         self._asked = itertools.count()
@@ -220,12 +221,14 @@ class HttpModel(Model):
 
     async def says(self) -> dict[str, Any]:
         """What the server's list of models tells of this one that stays as long as it is the same;
-        empty where the list does not have it. A ModelError when the server does not answer.
+        empty where the list does not have it. A ModelError when the server does not answer, which
+        is waited for where that was asked for.
         """
         try:
-            answer = await self.client.get("models")
+            ask = partial(self.client.get, "models")
+            answer = await (self._presence.asked(ask) if self._waits else ask())
         except TransientError as failure:
-            remedy = "start the server, or name another"
+            remedy = "start the server, wait for it (wait_for_server), or name another"
             message = f"does not answer: {failure}"
             raise ModelError(message, status=502, where=self.identity, remedy=remedy) from failure
         except ModelError as refused:

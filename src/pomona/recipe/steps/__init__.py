@@ -43,11 +43,14 @@ class Runtime:
 
 @dataclass(frozen=True, eq=False)
 class Served:
-    """A model behind a server: there is no file of it. `says` is what the server tells of it."""
+    """A model behind a server: there is no file of it. `says` is what the server tells of it,
+    `wait` the seconds to wait for one that is starting.
+    """
 
     name: str
     uri: str
     says: str = ""
+    wait: float | None = None
 
     @property
     def key(self) -> str:

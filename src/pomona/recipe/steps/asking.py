@@ -224,7 +224,8 @@ def _load(step: StepContext, name: str, settings: Mapping[str, Any]) -> Model:
         **{one: settings[one] for one in ("concurrency", "timeout", "tokenizer", "context")},
     }
     if name in step.served:
-        return load(step.served[name].uri, **more)
+        served = step.served[name]
+        return load(served.uri, wait_for_server=served.wait, **more)
     path = step.inputs[name]
     if path.is_file():
         return load(f"gguf:{path}", **more)

@@ -193,6 +193,7 @@ class Pool:
             timeout=part.timeout,
             price=price,
             tokenizer=part.tokenizer,
+            wait_for_server=part.wait_for_server,
         )
         self._models.append(model)
         return ModelTeacher(

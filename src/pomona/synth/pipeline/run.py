@@ -210,7 +210,9 @@ class _Run:
 
     def workspace(self) -> Workspace:
         """Where finished windows are kept: of this recipe, these inputs, licences and judges."""
-        plan = {"recipe": self.recipe_text, "inputs": self.before, "licences": self.licences}
+        waits = {"teachers": {"__all__": {"wait_for_server"}}}  # changes no answer
+        recipe = self.recipe.model_dump(mode="json", by_alias=True, exclude=waits)
+        plan = {"recipe": recipe, "inputs": self.before, "licences": self.licences}
         judges = [one.signature for one in objectives_from(self.recipe.steer.objectives)]
         if self.recipe.rewards is not None and self.recipe.rewards.function is not None:
             judges.append(code_of(self.recipe.rewards.function.name))

@@ -142,6 +142,10 @@ class ModelTeacher(Drawn, Teacher):
     """Rows under way at once."""
     timeout: Above = 120.0
     """Seconds without a sign of life from its server."""
+    wait_for_server: Above | None = None
+    """Seconds to wait for a server that takes no connections, such as one that is starting; about
+    ten when left out.
+    """
     tokenizer: Text | None = None
     """Folder or tokenizer.json to count a server's tokens with."""
 
