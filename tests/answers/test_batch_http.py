@@ -14,7 +14,7 @@ import pytest
 
 from pomona.answers import Budget
 from pomona.errors import ResourceError
-from pomona.models import RetryPolicy
+from pomona.models import RetryPolicy, Sampling
 from pomona.models.http import HttpModel
 from pomona.records import read
 from pomona.sample import answer_all
@@ -35,6 +35,10 @@ class Server(BaseHTTPRequestHandler):
         with self.lock:
             type(self).asked += 1
             turn = self.asked
+        if "999" in body.get("logit_bias", {}):
+            said = "token_id(s) [999] in logit_bias contain out-of-vocab token ids"
+            self._send(400, {"error": {"message": said, "param": None, "code": 400}})
+            return
         if turn % 9 == 4:
             self._send(429 if turn % 2 else 500, {"error": {"message": "busy"}})
             return
@@ -106,6 +110,17 @@ def test_nothing_is_lost_or_asked_twice(uri: str, tmp_path: Path) -> None:
         == sum(row["money"] for row in rows)
         > 24 * (10 + 20)
     )
+
+
+def test_what_is_refused_for_every_row_is_asked_for_once(uri: str, tmp_path: Path) -> None:
+    how: dict[str, Any] = {"model": uri, "strategy": "greedy", "concurrency": 1}
+    text = (
+        r'^the table: "logit_bias" would be refused for every row: refused with status 400: token_id.* '
+        r"— change it, and run again: 0 of 24 rows are answered and kept in "
+    )
+    with pytest.raises(ResourceError, match=text):
+        answer_all(TABLE, tmp_path / "o.jsonl", sampling=Sampling(logit_bias={999: 1.0}), **how)
+    assert Server.asked == 1 and not (tmp_path / "o.jsonl").exists()
 
 
 def test_money_ends_it_within_one_sample(uri: str, tmp_path: Path) -> None:

@@ -113,11 +113,12 @@ class Batch:
 
     @property
     def failed(self) -> bool:
-        """Whether so many requests failed in a row, or a server is gone, that nothing more is
-        asked.
+        """Whether so many requests failed in a row, a server is gone, or a field is refused that
+        every row has, that nothing more is asked.
         """
-        gone = bool(self.failures) and isinstance(self.failures[-1], Unreachable)
-        return gone or len(self.failures) >= _FAILURES
+        last = self.failures[-1] if self.failures else None
+        sure = isinstance(last, Unreachable) or (last is not None and last.field is not None)
+        return sure or len(self.failures) >= _FAILURES
 
     @property
     def in_step(self) -> bool:
@@ -153,7 +154,7 @@ class Batch:
         except BudgetSpent as spent:
             return spent.limit
         except ModelError as error:
-            if error.status not in _ROW_FAULTS and not self.failed:
+            if (error.field or error.status not in _ROW_FAULTS) and not self.failed:
                 self.failures.append(error)
             return FAILED + str(error)
         # An answer that comes later than failures after it does not bring the batch back.
@@ -203,6 +204,9 @@ async def write(
             if isinstance(last, Unreachable):
                 start = "start it, or wait for one that is starting (--wait-for-server SECONDS)"
                 failed, remedy = f"{last.where} {last.message}", f"{start}; {remedy}"
+            if last.field is not None:
+                failed = f'"{last.field}" would be refused for every row: {last.message}'
+                remedy = f"change it, and run again: {done} and kept in {store}"
             raise ResourceError(failed, where=batch.records.source.where, remedy=remedy)
         answered = Records.of(open_parquet([str(whole)]))
         results.write("out", answered if finish is None else as_records(finish(answered)))

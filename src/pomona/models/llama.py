@@ -233,7 +233,7 @@ class LlamaModel(Model):
     async def _hold(self, request: Request) -> Hold | None:
         """What the answer must follow."""
         if request.logit_bias:
-            self._check_ids(request.logit_bias)
+            self._check_ids(request.logit_bias, "logit_bias")
         if not request.must_call and request.schema is None:
             return None
         if "schema" not in self.abilities:
@@ -282,10 +282,10 @@ class LlamaModel(Model):
     async def _spelled(self, ids: Sequence[int]) -> str:
         return (await self._post("detokenize", {"tokens": list(ids)}))["content"] if ids else ""
 
-    def _check_ids(self, ids: Iterable[int]) -> None:
+    def _check_ids(self, ids: Iterable[int], where: str | None = None) -> None:
         if self.shape is None:  # llama.cpp ends the process at an id that it has not
             raise wrong_request("the file does not say how many tokens there are", where=self.name)
-        check_ids(ids, self.shape.vocabulary)
+        check_ids(ids, self.shape.vocabulary, where)
 
     async def _prompt(self, request: Request) -> tuple[Prompt, int]:
         """The prompt with what answers begin with, by the chat template in the file; its tokens."""

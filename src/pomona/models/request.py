@@ -353,6 +353,8 @@ class ModelError(PomonaError):
     where a limit was met, 502 where the model's side failed, 504 where it took too long. `upstream`
     is the status the model's server gave, None without one. `code` is a short name as in the OpenAI
     API (such as "context_length_exceeded"), and `retry_after` the seconds a server asked to wait.
+    `param` is the field of the request that its server named, and `field` one that it refused and
+    that has nothing to do with the prompt: whoever asks the same of another is refused again.
     """
 
     exit_code = 1
@@ -367,8 +369,11 @@ class ModelError(PomonaError):
         upstream: int | None = None,
         code: str | None = None,
         retry_after: float | None = None,
+        param: str | None = None,
     ) -> None:
         super().__init__(message, where=where, remedy=remedy)
+        self.param = param
+        self.field: str | None = None
         self.status, self.upstream, self.code, self.retry_after = (
             status,
             upstream,
@@ -384,12 +389,13 @@ def wrong_request(
     return ModelError(message, status=400, where=where, remedy=remedy, code=code)
 
 
-def check_ids(ids: Iterable[int], vocabulary: int) -> None:
-    """A ModelError for a token id that the model has not."""
+def check_ids(ids: Iterable[int], vocabulary: int, where: str | None = None) -> None:
+    """A ModelError for a token id that the model has not, with the field that has it."""
     wrong = next((id for id in ids if not 0 <= id < vocabulary), None)
     if wrong is not None:
         message = f"there is no token {wrong}; the model has {vocabulary:,}, from 0"
-        raise wrong_request(message, remedy="use the tokenizer of this model, or give text")
+        remedy = "use the tokenizer of this model, or give text"
+        raise wrong_request(message, where=where, remedy=remedy)
 
 
 def too_long(tokens: int, context: int, name: str) -> ModelError:

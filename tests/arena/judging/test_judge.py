@@ -205,10 +205,12 @@ def test_a_pair_is_judged_for_whoever_has_a_model(fake: Any) -> None:
 
 def test_failures_of_a_model_are_no_verdicts(fake: Any) -> None:
     class Failing(fake):
-        status, code = 400, "context_length_exceeded"
+        status, code, field = 400, "context_length_exceeded", None
 
         async def each(self, request: Any, samples: Any) -> Any:
-            raise ModelError("too long", status=self.status, code=self.code)
+            error = ModelError("too long", status=self.status, code=self.code)
+            error.field = self.field
+            raise error
             yield
 
     told = asyncio.run(judge_pair(Failing(), "q", "x", "y"))
@@ -216,6 +218,9 @@ def test_failures_of_a_model_are_no_verdicts(fake: Any) -> None:
     Failing.status, Failing.code = 502, "no_option"
     told = asyncio.run(judge_pair(Failing(), "q", "x", "y"))
     assert "let it speak freely: --free" in str(told.errors[0])
+    Failing.status, Failing.code, Failing.field = 400, "", "top_k"  # which every pair has
+    with pytest.raises(ModelError, match="too long"):
+        asyncio.run(judge_pair(Failing(), "q", "x", "y"))
     Failing.status, Failing.code = 429, ""
     with pytest.raises(ModelError, match="too long"):
         asyncio.run(judge_pair(Failing(), "q", "x", "y"))

@@ -108,6 +108,25 @@ def test_the_form_of_other_servers() -> None:
     assert not dialect.learns(error, dialect.said(body))  # refused again, it is no longer that
 
 
+@pytest.mark.parametrize(
+    ("said", "field"),
+    [
+        ({"message": "no such token", "param": "logit_bias"}, "logit_bias"),
+        ({"message": "bad", "param": "tools[0].function"}, "tools"),
+        ({"message": "token 9 in logit_bias is out of vocabulary", "param": None}, "logit_bias"),
+        ({"message": "logit_bias needs another prompt", "param": "messages"}, None),
+        ({"message": "max_tokens is too large for this prompt", "param": "max_tokens"}, None),
+        ({"message": "what tools say and where to stop depends on the prompt"}, None),
+        ({"message": "top_k is unknown"}, None),  # it was not sent
+    ],
+)
+def test_a_field_that_is_refused_whatever_the_prompt_is(said: Any, field: str | None) -> None:
+    error = refused(400, json.dumps({"error": said}).encode(), "http://x/v1/")
+    sent = {"messages": [], "max_tokens": 9, "logit_bias": {}, "tools": [], "stop": ["x"]}
+    assert isinstance(error, ModelError)
+    assert Dialect("x").refused_field(error, sent) == field
+
+
 def test_each_server_has_its_own_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POMONA_API_KEY", "for one alone")
     monkeypatch.setenv("POMONA_API_KEY_LOCALHOST_8001", "eight")

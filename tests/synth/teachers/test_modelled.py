@@ -12,7 +12,7 @@ from tests.batch_server import BatchServer
 
 from pomona.answers import Budget, Submitted
 from pomona.errors import PomonaError
-from pomona.models import Sampling
+from pomona.models import ModelError, Sampling
 from pomona.models.http import NoBatches
 from pomona.synth.teachers import (
     Assignment,
@@ -60,6 +60,23 @@ def test_a_model_that_is_down_rejects_rows_and_they_are_asked_next_time(
     assert lessons.usage.money is None
     model.broken = False
     assert len(teacher.teach(ROWS).taught) == 12
+
+
+def test_what_is_refused_for_every_row_is_asked_for_once(tmp_path: Path, fake: Any) -> None:
+    class Refusing(fake):
+        async def each(self, request: Any, samples: Any) -> Any:
+            self.calls += 1
+            error = ModelError("no top_k here", status=400)
+            error.field = "top_k"
+            raise error
+            yield
+
+    model = Refusing(shout)
+    teacher = ModelTeacher(model, "{text}", tmp_path / "kept.db", Terms(concurrency=1))
+    lessons = teacher.teach(ROWS)
+    assert len(lessons.rejects) == 12 and model.calls == 1
+    last = lessons.rejects[-1].reason
+    assert last == 'not asked: "top_k" would be refused for every row: no top_k here'
 
 
 def test_rows_past_a_budget_are_rejects_and_money_needs_a_price(tmp_path: Path, fake: Any) -> None:

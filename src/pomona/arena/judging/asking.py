@@ -152,7 +152,7 @@ async def judge_pair(
     replies = await asyncio.gather(*work, return_exceptions=True)
     spent, values, errors = Spent(), [], []
     for reply in replies:
-        if isinstance(reply, ModelError) and reply.status in _OF_PAIR:
+        if isinstance(reply, ModelError) and reply.status in _OF_PAIR and not reply.field:
             value, error = None, str(reply)
         elif isinstance(reply, BaseException):
             raise reply

@@ -25,6 +25,7 @@ from pomona.models.request import (
     Request,
     Spent,
     Token,
+    check_ids,
     token_entry,
     wanted_tokens,
     wrong_request,
@@ -448,6 +449,11 @@ class TokenCounter:
                 [str(message.get("content") or "") for message in request.messages]
             )
         )
+
+    def check_ids(self, ids: Sequence[int]) -> None:
+        """A ModelError for ids that the tokenizer has not, where there is one."""
+        if self._tokenizer is not None:
+            check_ids(ids, self._tokenizer.get_vocab_size())
 
     def _encoded(self, texts: Sequence[str]) -> list[list[int]]:
         return [

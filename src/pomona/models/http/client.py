@@ -145,7 +145,8 @@ def refused(
         where=where,
         remedy=remedy,
         upstream=status,
-        code=_code(body),
+        code=_told(body, "code"),
+        param=_told(body, "param"),
     )
 
 
@@ -259,11 +260,11 @@ def _said(body: bytes) -> str:
     return str(error.get("message", error) if isinstance(error, dict) else error)[:300]
 
 
-def _code(body: bytes) -> str | None:
+def _told(body: bytes, name: str) -> str | None:
     answer = _read(body)
     error = answer.get("error") if isinstance(answer, dict) else None
-    code = error.get("code") if isinstance(error, dict) else None
-    return code[:100] if isinstance(code, str) else None
+    told = error.get(name) if isinstance(error, dict) else None
+    return told[:100] if isinstance(told, str) else None
 
 
 def _read(body: bytes) -> Any:

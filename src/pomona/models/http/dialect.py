@@ -27,6 +27,11 @@ _SPARED = {
     "n": "answers are asked one by one",
 }
 _REFUSED = (*_RENAMED, *_SPARED)
+# What differs from prompt to prompt, or is refused for what a prompt is.
+_OF_PROMPT = frozenset(
+    ("model", "messages", "prompt", "input", "max_tokens", "max_completion_tokens", "stream")
+)
+_PLAIN = frozenset(("n", "seed", "stop", "tools"))  # words that a refusal may have by chance
 _REFUSES = re.compile(
     r"\b(unsupported|not supported|does(n't| not) support|unrecogni[sz]ed|not permitted"
     r"|(unknown|unexpected) (keyword|field|parameter|argument|name|key)|was unexpected)\b",
@@ -68,15 +73,22 @@ class Dialect:
         if refused.upstream not in {400, 422} or not _REFUSES.search(refused.message):
             return False
         named = [
-            name
-            for name in _REFUSED
-            if name in sent
-            and name not in own
-            and re.search(rf"(?<![\w-]){name}(?![\w-])", refused.message)
+            name for name in _REFUSED if name in sent and name not in own and _names(refused, name)
         ]
         for name in named:
             self._learn(name)
         return bool(named)
+
+    def refused_field(self, refused: ModelError, sent: Mapping[str, Any]) -> str | None:
+        """The field of what was `sent` that was refused whatever the prompt is, as its server names
+        it; None where that is none.
+        """
+        fields = {name for name in sent if name not in _OF_PROMPT}
+        if refused.upstream not in {400, 422} or refused.param in _OF_PROMPT:
+            return None
+        if refused.param is not None and (told := re.split(r"[.\[]", refused.param)[0]) in fields:
+            return told
+        return next((one for one in sorted(fields - _PLAIN) if _names(refused, one)), None)
 
     def _learn(self, name: str) -> None:
         if name in self._names:  # another request was under way with it
@@ -84,6 +96,10 @@ class Dialect:
         self._names[name] = _RENAMED.get(name)
         if name in _SPARED:
             _log.warning("%s takes no %s: %s", self._where, name, _SPARED[name])
+
+
+def _names(refused: ModelError, field: str) -> bool:
+    return bool(re.search(rf"(?<![\w-]){re.escape(field)}(?![\w-])", refused.message))
 
 
 _owners: dict[str, str] = {}  # the host that each value of POMONA_API_KEY went to

@@ -240,6 +240,13 @@ class HttpModel(Model):
         told = next((row for row in rows if row.get("id") == self.name), {})
         return {name: told[name] for name in _LASTING if name in told}
 
+    async def spell(self, ids: Sequence[int]) -> str:
+        """See `Model`: no text, which is its server's to make, but no ids beyond a tokenizer that
+        is at hand.
+        """
+        self.counter.check_ids(ids)
+        return ""
+
     def cost(self, prompt: int, answer: int = 0, samples: int = 1) -> Spent:
         """See `Model`; without FLOPs, since nobody knows the model's shape."""
         return self._costs.pool(prompt, answer, samples)
@@ -375,6 +382,7 @@ class HttpModel(Model):
                 return await self.client.post(path, sent)
             except ModelError as refused:
                 if not self.dialect.learns(refused, sent, own):
+                    refused.field = self.dialect.refused_field(refused, sent)
                     raise
 
     async def _events(
@@ -390,6 +398,7 @@ class HttpModel(Model):
                 return
             except ModelError as refused:  # before the first event, if at all
                 if not self.dialect.learns(refused, sent, own):
+                    refused.field = self.dialect.refused_field(refused, sent)
                     raise
 
     def _hold(self, failure: TransientError) -> None:

@@ -230,7 +230,7 @@ class TorchModel(NativeModel):
         if self._closed:
             raise ModelError("is closed", status=502, where=self.name)
         check(request, samples)
-        check_ids(request.logit_bias, self.shape.vocabulary)
+        check_ids(request.logit_bias, self.shape.vocabulary, "logit_bias")
         self.check_steer(request.steer)
         if request.options and request.logprobs:
             raise wrong_request(

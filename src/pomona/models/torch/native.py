@@ -123,7 +123,7 @@ class NativeModel(Model):
         """
         temperatures, drawn = _check(n, max_new_tokens, temperature), Sampling(**sampling)
         check_sampling(drawn)
-        check_ids(drawn.logit_bias, self.shape.vocabulary)
+        check_ids(drawn.logit_bias, self.shape.vocabulary, "logit_bias")
         steers = [None] * len(prompts) if steers is None else steers
         if len(steers) != len(prompts):
             message = f"{len(prompts)} prompts but {len(steers)} to lead them"

@@ -245,9 +245,12 @@ class _Asking:
         if (failed := teacher._told.errors.get((self._sample, row))) is not None:
             return self._rejected(row, failed)
         async with self._places:
-            if len(self._failures) >= _FAILURES:
-                last = f"{_FAILURES} requests in a row failed, the last: {self._failures[-1]}"
-                return Reject(row.id, teacher.name, f"not asked: {last}", asked=False)
+            if self._failed:
+                last = self._failures[-1]
+                why = f"{_FAILURES} requests in a row failed, the last: {last}"
+                if last.field is not None:
+                    why = f'"{last.field}" would be refused for every row: {last.message}'
+                return Reject(row.id, teacher.name, f"not asked: {why}", asked=False)
             paid = self._model.paid
             try:
                 reply = await self._reply(teacher.request(row))
@@ -255,9 +258,15 @@ class _Asking:
                 self._note(error)
                 return self._rejected(row, error)
             self.fresh += self._model.paid is not paid
-        if len(self._failures) < _FAILURES:
+        if not self._failed:
             self._failures.clear()
         return self._result(row, reply)
+
+    @property
+    def _failed(self) -> bool:
+        """Whether nothing more is asked."""
+        last = self._failures[-1] if self._failures else None
+        return last is not None and (last.field is not None or len(self._failures) >= _FAILURES)
 
     def _rejected(self, row: Assignment, error: ModelError | Exhausted) -> Reject:
         name = self._teacher.name
@@ -266,9 +275,8 @@ class _Asking:
         return Reject(row.id, name, str(error))
 
     def _note(self, error: ModelError | Exhausted) -> None:
-        if isinstance(error, Exhausted) or error.status in _ROW_FAULTS:
-            return
-        if len(self._failures) < _FAILURES:
+        of_row = isinstance(error, ModelError) and error.status in _ROW_FAULTS and not error.field
+        if not isinstance(error, Exhausted) and not of_row and not self._failed:
             self._failures.append(error)
 
     async def _reply(self, request: Request) -> Reply:
