@@ -63,7 +63,8 @@ def load(
         api_key: For servers; the environment's POMONA_API_KEY_HOST (POMONA_API_KEY_LOCALHOST_8001),
             for api.openai.com OPENAI_API_KEY, or POMONA_API_KEY, when left out.
         rate: Requests and tokens a minute, for servers.
-        timeout: Seconds without a sign of life from a server.
+        timeout: Seconds without a sign of life from a server; ten times as many for a whole answer
+            that is not streamed.
         price: Money for a million prompt tokens and a million answer tokens, such as 0.15,0.60.
         tokenizer: Folder or tokenizer.json to count a server's tokens with.
         batches: What a server takes in a batch, and at what price.

@@ -75,7 +75,8 @@ class Records:
     @property
     def schema(self) -> pa.Schema:
         """Columns and types, in plain Arrow types (never large or dictionary ones)."""
-        return pa.schema([self.source.schema.field(name) for name in self._columns])
+        schema = self.source.schema  # which may be one of others again
+        return pa.schema([schema.field(name) for name in self._columns])
 
     @property
     def column_names(self) -> list[str]:

@@ -161,6 +161,8 @@ def test_nothing_left_is_an_empty_table(tmp_path: Path) -> None:
 def test_bad_input_is_named(tmp_path: Path) -> None:
     out, names = tmp_path / "out.parquet", {"prompt": "prompt", "completion": "completion"}
     good = table(("a prompt", ANSWER, 2))
+    with pytest.raises(PomonaError, match="there are no rows — give a table with rows"):
+        prune_templates(good.slice(0, 0), out, **names)
     with pytest.raises(PomonaError, match='there is no column "review" — did you mean "reviews"'):
         prune_templates(good, out, **names, reviews="review")
     write(pa.table({"prompt": ["a", "b"], "completion": ["x", None]}), tmp_path / "in.parquet")

@@ -117,6 +117,7 @@ def test_plain_python_finds_the_same(
         ({"index": "i"}, "inside has no option index"),
         ({"method": "exact"}, "inside does not go with exact"),
         ({"shingle_size": 90}, "no item has 90 words — set a smaller shingle size"),
+        ({"against": pa.table({"text": ["x"]})[:0]}, "there are no items — give a table with rows"),
         ({"threshold": 0.0}, r"threshold: 0\.0 is not above 0"),
         ({"against_column": "question"}, 'there is no column "question"'),
         ({"inside": False, "against_column": "text"}, "against_column: goes with inside"),

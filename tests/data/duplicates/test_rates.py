@@ -32,7 +32,7 @@ def test_rates_count_documents_with_a_duplicate(tmp_path: Path) -> None:
 
 def test_rates_of_nothing() -> None:
     empty = pa.table({"text": pa.array([], pa.string())})
-    assert rates(empty, empty).shares == (0, 0, 0)
+    assert rates(empty, empty).shares == (None, None, None)
 
 
 def test_copies_within_valid_all_count_as_in_train() -> None:

@@ -19,6 +19,7 @@ import pytest
 
 from pomona.errors import PomonaError
 from pomona.models.concurrency import Rate, RetryPolicy, wait_for
+from pomona.models.http import client
 from pomona.models.http.model import HttpModel
 from pomona.models.loading import load
 from pomona.models.model import Model
@@ -173,6 +174,20 @@ def test_a_server_that_hangs_is_a_504_and_one_that_is_away_a_502(fake: Any) -> N
     with pytest.raises(ModelError, match=r"cannot be reached: .* — check that") as failed:
         ask(fake, pool, policy=short)
     assert failed.value.status == 502
+
+
+def test_signs_of_life_are_no_answer(fake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "_SIGNS", 0.1)
+    fake.acts = [{"delay": 0.6}]
+    with pytest.raises(ModelError, match=r"no whole answer within 0\.2 s, 0\.1 times the"):
+        ask(fake, pool, timeout=2.0, policy=RetryPolicy(attempts=1))
+
+
+def test_where_another_address_leads_is_told_and_not_gone_to(fake: Any) -> None:
+    fake.acts = [{"status": 307, "headers": {"location": "file:///etc/passwd"}}]
+    with pytest.raises(ModelError, match='307: it leads to "file:///etc/passwd" — give the add'):
+        ask(fake, pool)
+    assert len(fake.seen) == 1
 
 
 def test_what_was_paid_for_comes_before_the_error_of_another(fake: Any) -> None:

@@ -74,6 +74,9 @@ def prune_templates(
         rows.records.require(reviews)
     with results_of([rows.records], {"out": out}, dry_run=dry_run) as results:
         prompts, completions, reviewers = _columns(rows, prompt, completion, reviews)
+        if not rows.count:
+            where = rows.records.source.where
+            raise PomonaError("there are no rows", where=where, remedy="give a table with rows")
         reasons: list[str | None] = [
             _reason(answer, min_words, None if reviewers is None else reviewers[place], min_reviews)
             for place, answer in enumerate(completions)

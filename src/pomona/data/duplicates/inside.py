@@ -198,8 +198,10 @@ def _items(scratch: SigningScratch, other: Records) -> _Items:
     short, chars = (flags & SHORT) != 0, (flags & 1) != 0
     if short.all():
         size = scratch.plan["options"]["shingle_size"]
-        message = f"no item has {size} words" if len(rows) else "there are no items"
-        raise PomonaError(message, where=other.source.where, remedy="set a smaller shingle size")
+        message, remedy = f"no item has {size} words", "set a smaller shingle size"
+        if not len(rows):
+            message, remedy = "there are no items", "give a table with rows"
+        raise PomonaError(message, where=other.source.where, remedy=remedy)
     runs, offsets = signed.gather("sets", rows)
     owner = np.repeat(rows, np.diff(offsets))
     kept = ~short[owner]

@@ -37,7 +37,7 @@ class Rates:
     valid_in_valid: int
     valid_in_train: int
 
-    def rows(self) -> list[dict[str, str | int | float]]:
+    def rows(self) -> list[dict[str, str | int | float | None]]:
         """A row for each rate: its name, documents, how many of them are duplicated, and the
         share.
         """
@@ -55,10 +55,17 @@ class Rates:
         ]
 
     @property
-    def shares(self) -> tuple[float, float, float]:
-        """The three rates, between 0 and 1, in the order of the paper."""
-        train, valid = max(1, self.train), max(1, self.valid)
-        return self.train_in_train / train, self.valid_in_valid / valid, self.valid_in_train / valid
+    def shares(self) -> tuple[float | None, float | None, float | None]:
+        """The three rates, between 0 and 1, in the order of the paper; None of no documents."""
+
+        def share(found: int, of: int) -> float | None:
+            return found / of if of else None
+
+        return (
+            share(self.train_in_train, self.train),
+            share(self.valid_in_valid, self.valid),
+            share(self.valid_in_train, self.valid),
+        )
 
 
 def rates(

@@ -31,6 +31,7 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _MOST = 1 << 28  # bytes of an answer
 _MOST_EVENT = 1 << 24  # bytes of a line in a stream
 _LONG = 1 << 16  # bytes that take a millisecond to read
+_SIGNS = 10  # times the timeout that signs of life are taken for a whole answer that is on its way
 
 
 class HttpClient:
@@ -38,6 +39,7 @@ class HttpClient:
 
     def __init__(self, base: str, *, key: str | None, timeout: float, connections: int) -> None:
         self.base = base
+        self._longest = _SIGNS * timeout
         self._urls: dict[str, httpx.URL] = {}
         self._client = httpx.AsyncClient(
             base_url=base,
@@ -87,10 +89,17 @@ class HttpClient:
 
     async def _answer(self, method: str, path: str, **sent: Any) -> Any:
         try:
-            async with self._client.stream(method, self._url(path), **sent) as response:
+            # A server that sends white space for ever has not answered.
+            async with (
+                asyncio.timeout(self._longest),
+                self._client.stream(method, self._url(path), **sent) as response,
+            ):
                 content = await _whole(response)
         except httpx.HTTPError as error:
             raise _transient(error) from error
+        except TimeoutError as error:
+            reason = f"no whole answer within {self._longest:g} s, {_SIGNS} times the timeout"
+            raise TransientError(reason, timeout=True) from error
         self._check(response, content)
         return await _value(content, "the answer")
 
@@ -125,8 +134,22 @@ class HttpClient:
 
     def _check(self, response: httpx.Response, body: bytes) -> None:
         if response.status_code != httpx.codes.OK:
+            if response.has_redirect_location:
+                raise _elsewhere(response, self.base)
             wait = retry_after(response.headers.get("retry-after"))
             raise refused(response.status_code, body, self.base, wait)
+
+
+def _elsewhere(response: httpx.Response, where: str) -> ModelError:
+    """The error of an answer that another address would give: with the key, we go to none."""
+    to = response.headers["location"][:200]
+    return ModelError(
+        f'refused with status {response.status_code}: it leads to "{to}"',
+        status=502,
+        where=where,
+        remedy="give the address where the server is",
+        upstream=response.status_code,
+    )
 
 
 def refused(
