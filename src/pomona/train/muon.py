@@ -9,7 +9,7 @@ import torch
 
 class Muon32(torch.optim.Muon):
     """Muon in float32 all through, with `adjust_lr_fn="match_rms_adamw"`. torch makes matrices
-    orthogonal in bfloat16, which takes 17 to 50 times as long where a processor has no such units.
+    orthogonal in bfloat16, which takes 16 to 46 times as long where a processor has no such units.
     """
 
     @torch.no_grad()
