@@ -8,6 +8,10 @@ import difflib
 from collections.abc import Iterable
 
 
+class Sought:
+    """A place that takes a search to be said by `str`: an error says it at once."""
+
+
 class PomonaError(Exception):
     """Bad input or an impossible request. `where` names the file, row or key; `remedy` says what to
     do.
@@ -16,6 +20,7 @@ class PomonaError(Exception):
     exit_code = 2
 
     def __init__(self, message: str, *, where: object = None, remedy: str | None = None) -> None:
+        where = str(where) if isinstance(where, Sought) else where  # as long as the files are there
         self.message, self.where, self.remedy = message, where, remedy
         super().__init__(message)
 
@@ -33,7 +38,7 @@ class RowError(PomonaError):
     says where it stands there.
     """
 
-    def __init__(self, message: str, row: int, *, remedy: str | None = None) -> None:
+    def __init__(self, message: str, row: int = 0, *, remedy: str | None = None) -> None:
         self.row = row
         super().__init__(message, where=f"row {row + 1}", remedy=remedy)
 

@@ -183,10 +183,12 @@ def _checked(features: Sequence[ArrayLike], width: int) -> Pools:
         if pool.ndim != 2 or not len(pool) or pool.shape[1] != width:
             message = f"has the shape {list(pool.shape)}, and {width} features have names"
             remedy = "give every candidate of a pool one number a name, and a pool a candidate"
-            raise PomonaError(message, where=f"pool {at}", remedy=remedy)
+            raise PomonaError(message, where=f"pool {at + 1}", remedy=remedy)
         if not np.isfinite(pool).all():
             remedy = "give 0 and a feature that says so where a number is not known"
-            raise PomonaError("has features that are no numbers", where=f"pool {at}", remedy=remedy)
+            raise PomonaError(
+                "has features that are no numbers", where=f"pool {at + 1}", remedy=remedy
+            )
     return pools
 
 
@@ -201,7 +203,7 @@ def _worth(utilities: Sequence[ArrayLike], pools: Pools) -> NDArray[np.float64]:
         if worth.shape != (len(pool),) or not np.isfinite(worth).all():
             message = f"has {len(pool)} candidates, and utilities of the shape {list(worth.shape)}"
             remedy = "give one finite number a candidate"
-            raise PomonaError(message, where=f"pool {at}", remedy=remedy)
+            raise PomonaError(message, where=f"pool {at + 1}", remedy=remedy)
         centred.append(worth - worth.mean())
     every = np.concatenate(centred)
     unit = float(np.sqrt(np.mean(every**2)))

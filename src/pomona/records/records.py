@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pomona.errors import PomonaError, row_of
+from pomona.errors import PomonaError, Sought, row_of
 from pomona.files import atomic_file
 from pomona.records.column_types import BATCH_ROWS, columns_of
 from pomona.records.engines import spread
@@ -308,7 +308,7 @@ def _with_lines(source: Any, name: str) -> Any:
 
 
 @dataclass(frozen=True)
-class RowName:
+class RowName(Sought):
     """How errors name a row, which is looked up once it is said: see `Records.row_name`."""
 
     records: Records

@@ -96,7 +96,7 @@ def test_a_run_killed_on_the_way_leaves_the_index_as_it_was(
     before = (tmp_path / "out.parquet").read_bytes()
     with pytest.raises(
         PomonaError,
-        match=r"index: these inputs are in the index already, as batch 0 — give new documents",
+        match=r"index: these inputs are in the index already, as batch-00000 — give new documents",
     ):
         dedup(batch, tmp_path / "out.parquet", index=index)
     assert (tmp_path / "out.parquet").read_bytes() == before

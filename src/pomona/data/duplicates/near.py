@@ -184,7 +184,7 @@ def _already(known: SignedIndex, scratch: SigningScratch, at: int, out: str | Pa
     """
     if not (scratch.folder / "inputs").exists():
         shutil.rmtree(scratch.folder)
-        message = f"these inputs are in the index already, as batch {at}"
+        message = f"these inputs are in the index already, as batch-{at:05d}"
         raise PomonaError(
             message,
             where=known.folder,
