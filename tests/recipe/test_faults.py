@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import signal
 import subprocess
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from tests.recipe.runs import Log, edit, without_times
 
@@ -142,15 +144,30 @@ def test_a_damaged_file_of_a_finished_step_is_named_with_the_folder_to_delete(
 
 
 @pytest.mark.usefixtures("untrained")
-def test_a_broken_row_is_named_with_its_line(project: Path) -> None:
+def test_a_broken_row_is_named_with_its_line_and_rejected_where_it_is_asked_for(
+    project: Path,
+) -> None:
     rows = (project / "rows.jsonl").read_text().split("\n")
+    test = [at for at, row in enumerate(rows) if '"test"' in row]
+    rows[test[0]] = json.dumps({**json.loads(rows[test[0]]), "completion": None})
+    rows[test[1]] = json.dumps({**json.loads(rows[test[1]]), "group": None})
+    (project / "rows.jsonl").write_text("\n".join(rows))
+    remedy = "mend the row, or set such rows aside: on_error: reject under data"
+    with pytest.raises(PomonaError, match=rf'row 1: column "completion" is null — {remedy}'):
+        run(project / "recipe.yaml", project / "run")
     rows[6] = rows[6][:20]
     (project / "rows.jsonl").write_text("\n".join(rows))
-    with pytest.raises(PomonaError, match=r"rows.jsonl, line 7"):
+    with pytest.raises(PomonaError, match=rf"rows.jsonl, line 7: .* — {remedy}"):
         run(project / "recipe.yaml", project / "run")
     edit(project, "records: rows.jsonl", "records: rows.jsonl, on_error: reject")
     out = run(project / "recipe.yaml", project / "run")
     assert len(list(out.glob("steps/*/rejects.jsonl"))) == 2
+    (told,) = out.glob("steps/test-items-*/rejects.jsonl")
+    reasons = [json.loads(line)["reason"] for line in told.read_text().splitlines()]
+    assert reasons[0].startswith("not valid JSON")
+    assert reasons[1:] == ['column "completion" is null', 'column "group" is null']
+    (items,) = out.glob("steps/test-items-*/items.parquet")
+    assert pq.read_table(items).num_rows == len(test) - 2
 
 
 def test_a_truncated_checkpoint_is_named(project: Path) -> None:

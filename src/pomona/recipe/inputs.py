@@ -14,7 +14,7 @@ from pomona.errors import PomonaError, nearest
 from pomona.recipe.graph import RunInput
 from pomona.recipe.schema import Data
 from pomona.recipe.steps import Cost
-from pomona.recipe.steps.tables import among, conditions
+from pomona.recipe.steps.tables import among, conditions, rejectable
 from pomona.records import TABLES
 from pomona.tasks import fields_of
 
@@ -103,14 +103,14 @@ def group_counts(
     from pomona import records
 
     place = f"{sources[0]}, {name}"
-    read = records.read([str(path) for path in sources])
     templates = (data.prompt, data.completion, data.source or "")
     named = set().union(*map(fields_of, templates), filter(None, columns))
-    read.require(*sorted(named))
-    rows = conditions(read, where, place)
-    if data.group is None:
-        return Counter({"all": rows.count()})
-    column = rows.require(data.group).select(data.group).to_table()[data.group]
+    with rejectable(data.on_error):
+        read = records.read([str(path) for path in sources])
+        rows = conditions(read.require(*sorted(named)), where, place)
+        if data.group is None:
+            return Counter({"all": rows.count()})
+        column = rows.require(data.group).select(data.group).to_table()[data.group]
     counts = Counter(map(str, column.to_pylist()))
     check_groups(data.groups or (), counts, place)
     check_names(data.groups or counts, place)

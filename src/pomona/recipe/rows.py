@@ -18,7 +18,7 @@ from pomona.recipe.inputs import check_groups, check_names, group_counts, record
 from pomona.recipe.schema import Recipe
 from pomona.recipe.steps.controls import find_neighbours
 from pomona.recipe.steps.scoring import make_task_items
-from pomona.recipe.steps.tables import RECORDS, make_table
+from pomona.recipe.steps.tables import RECORDS, make_table, rejectable
 from pomona.tasks import fields_of
 
 if TYPE_CHECKING:
@@ -161,7 +161,8 @@ class Tables:
 
         sources = record_sources(self.recipe.task.records or data.records, self.folder)
         errors = "stop" if data.on_error == "stop" else "drop"  # the table's step writes rejects
-        schema = records.read([str(path) for path in sources], on_error=errors).schema
+        with rejectable(data.on_error):
+            schema = records.read([str(path) for path in sources], on_error=errors).schema
         name = columns.pop()
         return name in schema.names and pa.types.is_list(schema.field(name).type)
 

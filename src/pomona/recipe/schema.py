@@ -64,7 +64,9 @@ class Data(StrictModel):
     where: Where = Field(default={})
     """Keep only rows whose column has this value, or one of these values."""
     on_error: Literal["stop", "reject"] = "stop"
-    """A malformed row stops the run, or goes to a file of rejects."""
+    """A malformed row, or one without a value that templates and columns need, stops the run, or
+    goes to `rejects.jsonl` in the step of its table.
+    """
 
 
 class Task(StrictModel):

@@ -44,6 +44,7 @@ from pomona.recipe.steps.markers import (
     take_lists_off,
     write_lists,
 )
+from pomona.recipe.steps.tables import rejectable
 from pomona.recipe.system import Lists, System
 from pomona.records import read
 from pomona.tasks import fields_of
@@ -332,9 +333,9 @@ class _Rows:
     def __init__(self, recipe: Recipe, part: Any) -> None:
         data = recipe.data
         files = record_sources(part.records or data.records, recipe.beside)
-        self._records = read(
-            [str(path) for path in files], on_error="drop" if data.on_error == "reject" else "stop"
-        )
+        errors = "stop" if data.on_error == "stop" else "drop"
+        with rejectable(data.on_error):
+            self._records = read([str(path) for path in files], on_error=errors)
         self.there = self._records.column_names
         self._small = sum(path.stat().st_size for path in files) <= QUICK
         self._where = {**data.where, **part.where}

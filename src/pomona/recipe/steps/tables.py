@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,13 +18,14 @@ from pomona.files import write_json
 from pomona.ledger import Meter
 from pomona.recipe.steps import Cost, StepContext
 from pomona.recipe.steps.results import read_result, read_rows
-from pomona.tasks import COLUMNS, Items, items_from, limit
+from pomona.tasks import COLUMNS, Items, fields_of, items_from, limit, source_of
 
 if TYPE_CHECKING:
     from pomona.records import Records
 
 PROJECTS = "projects.json"
 RECORDS = "records-"  # begins the names of inputs that are records
+_OF_ROWS = re.compile("--on-error|drop the row")  # remedies that commands and Python have
 MANY = 40  # values that an error compares with, or lists
 
 
@@ -96,12 +99,23 @@ def write_items_and_counts(folder: Path, items: Items, whole: Items) -> None:
     write_json(folder / "counts.json", Counter(whole.groups))
 
 
+@contextmanager
+def rejectable(on_error: str) -> Iterator[None]:
+    """In this block an error of a row tells how a recipe leaves such rows out."""
+    try:
+        yield
+    except PomonaError as error:
+        if on_error == "stop" and _OF_ROWS.search(error.remedy or ""):
+            error.remedy = "mend the row, or set such rows aside: on_error: reject under data"
+        raise
+
+
 def make_table(step: StepContext) -> Cost:
     """Records to items: filter, fill the templates, limit the groups; `counts.json` has the size of
     each group before the limit.
     """
     p = step.params
-    with Meter() as meter:
+    with Meter() as meter, rejectable(p["on_error"]):
         rows = wanted_rows(step)
         templates = (p["prompt"], p["completion"], p["group"])
         more = {name: p[name] for name in ("source", "cluster", "options")}
@@ -115,7 +129,9 @@ def make_table(step: StepContext) -> Cost:
 
 
 def wanted_rows(step: StepContext) -> Records:
-    """The rows of a table's records that pass its conditions, before templates are filled."""
+    """The rows of a table's records that pass its conditions, before templates are filled; where
+    rows are rejected, those of them that have what templates and columns need.
+    """
     from pomona import records
 
     p = step.params
@@ -125,7 +141,13 @@ def wanted_rows(step: StepContext) -> Records:
     else:
         rows = records.read(sources)
     rows = conditions(rows, p["where"], rows.source.where)
-    return _of_groups(rows, p["group"], p["groups"])
+    rows = _of_groups(rows, p["group"], p["groups"])
+    source = p["source"] or source_of(p["prompt"], p["group"])
+    named = [*map(fields_of, (p["prompt"], p["completion"], source))]
+    named += [[p[name]] for name in ("group", "cluster", "project", "options") if p[name]]
+    needed = [*dict.fromkeys(name for each in named for name in each)]
+    there = [name for name in needed if name in rows.column_names]  # else a better error comes
+    return rows.complete(*there, texts=[one for one in there if p["completion"] == f"{{{one}}}"])
 
 
 def _of_groups(rows: Records, column: str | None, groups: Sequence[str] | None) -> Records:
