@@ -122,7 +122,7 @@ def test_golden_values_by_hand() -> None:
 @kinds
 def test_another_number_of_references_is_told_with_the_row(name: Any, theirs: Any) -> None:
     with pytest.raises(
-        PomonaError, match=r"^row 2: 2 references where 1 expected — give the metric"
+        PomonaError, match=r"^item 2: 2 references where 1 expected — give the metric"
     ):
         metric(name).statistics(["a", "b"], [["a"], ["b", "c"]])
     with pytest.raises(PomonaError, match=r"^1 outputs but 2 references"):

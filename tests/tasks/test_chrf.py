@@ -119,10 +119,10 @@ def test_errors_name_the_row() -> None:
     ):
         Chrf().statistics(["a", "b"], ["a"])
     with pytest.raises(
-        PomonaError, match=r"^row 2: 2 references where 1 expected — give the metric"
+        PomonaError, match=r"^item 2: 2 references where 1 expected — give the metric"
     ):
         Chrf().statistics(["a", "b"], [["a"], ["b", "c"]])
-    with pytest.raises(PomonaError, match=r"^row 1: 0 references where at least 1 expected"):
+    with pytest.raises(PomonaError, match=r"^item 1: 0 references where at least 1 expected"):
         Chrf(references=None).statistics(["a"], [[]])
 
 

@@ -26,11 +26,15 @@ def test_bits_per_byte_by_hand() -> None:
 @pytest.mark.parametrize(
     ("logprobs", "texts", "message"),
     [
-        ([[-1.0]], [""], "row 1: the text is empty, so bits per byte has no value — drop the row"),
+        (
+            [[-1.0]],
+            [""],
+            "item 1: the text is empty, so bits per byte has no value — drop the item",
+        ),
         (
             [[-1.0], [-np.inf]],
             ["a", "b"],
-            "row 2: a token's log-probability is not finite — score the row again, or drop it",
+            "item 2: a token's log-probability is not finite — score the item again, or drop it",
         ),
         ([[-1.0]], [], "1 outputs but 0 references — give one reference an output"),
     ],

@@ -161,12 +161,12 @@ def test_choice_as_lm_evaluation_harness_computes_it() -> None:
 @pytest.mark.parametrize(
     ("options", "right", "text"),
     [
-        ([], "a", "row 1: there are no options — drop the row"),
-        ([("a", -1.0)], "b", "row 1: 'b' is none of the 1 options — give the text"),
-        ([("a", -1.0)], 1, "row 1: 1 is none of the 1 options"),
-        ([("a", -1.0)], [], "row 1: no option is right"),
-        ([("a", math.nan)], "a", "row 1: the log-probability of 'a' is nan — score"),
-        ([("", -1.0)], "", 'row 1: an option is empty — use "acc"'),
+        ([], "a", "item 1: there are no options — drop the item"),
+        ([("a", -1.0)], "b", "item 1: 'b' is none of the 1 options — give the text"),
+        ([("a", -1.0)], 1, "item 1: 1 is none of the 1 options"),
+        ([("a", -1.0)], [], "item 1: no option is right"),
+        ([("a", math.nan)], "a", "item 1: the log-probability of 'a' is nan — score"),
+        ([("", -1.0)], "", 'item 1: an option is empty — use "acc"'),
     ],
 )
 def test_choices_that_have_no_value(options: Any, right: Any, text: str) -> None:
@@ -233,7 +233,7 @@ def test_a_function_of_a_users_own(own: str) -> None:
         ("pairs", r"gave the shape \(2, 2\) for 2 outputs — return one number for every output"),
         ("words", "gave list that holds no numbers"),
         ("broken", "failed: 'no such word' — mend it"),
-        ("nothing", r"gave \[nan\] for row 1 — return finite numbers"),
+        ("nothing", r"gave \[nan\] for item 1 — return finite numbers"),
         ("flat", r"`aggregate` gave the shape \(\) for sums \(2, 3\)"),
     ],
 )

@@ -168,7 +168,7 @@ def flat_references(
                 "give the metric `references`, the number every item has, or None when it varies; "
                 "every item needs one"
             )
-            raise PomonaError(given, where=f"row {row + 1}", remedy=remedy)
+            raise PomonaError(given, where=f"item {row + 1}", remedy=remedy)
     begin = np.concatenate([[0], np.cumsum([len(texts) for texts in sets])]).astype(np.intp)
     return [text for texts in sets for text in texts], begin
 

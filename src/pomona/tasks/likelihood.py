@@ -32,7 +32,7 @@ class BitsPerByte:
         """(bits, bytes) of each item, float64 `[n, 2]`, from the natural-log probabilities of the
         tokens of each text `[t]` and the texts.
 
-        Raises PomonaError, with the row, for an empty text and for a log-probability that is not
+        Raises PomonaError, with the item, for an empty text and for a log-probability that is not
         finite.
         """
         same_length(outputs, references)
@@ -40,12 +40,12 @@ class BitsPerByte:
         for row, (logprobs, text) in enumerate(zip(outputs, references, strict=True)):
             nats = -float(np.sum(logprobs, dtype=np.float64))
             if not text:
-                message, remedy = "the text is empty, so bits per byte has no value", "drop the row"
-                raise PomonaError(message, where=f"row {row + 1}", remedy=remedy)
+                message = "the text is empty, so bits per byte has no value"
+                raise PomonaError(message, where=f"item {row + 1}", remedy="drop the item")
             if not np.isfinite(nats):
                 message = "a token's log-probability is not finite"
-                remedy = "score the row again, or drop it"
-                raise PomonaError(message, where=f"row {row + 1}", remedy=remedy)
+                remedy = "score the item again, or drop it"
+                raise PomonaError(message, where=f"item {row + 1}", remedy=remedy)
             rows[row] = nats / np.log(2), len(text.encode("utf-8", "surrogatepass"))
         return rows
 
@@ -84,7 +84,7 @@ class ChoiceAccuracy:
 
         outputs: each option with the sum of its tokens' natural-log probabilities, in order.
         references: the right option, or several: their texts, or their places from 0.
-        Raises PomonaError, with the row: no options, one that is empty where its length counts,
+        Raises PomonaError, with the item: no options, one that is empty where its length counts,
         a log-probability that is no number, or a right option that is none of them.
         """
         same_length(outputs, references)
@@ -99,18 +99,18 @@ class ChoiceAccuracy:
         return 100 * sums[..., 0] / sums[..., 1]
 
     def _best(self, row: int, options: Sequence[tuple[str, float]]) -> int:
-        where = f"row {row + 1}"
+        where = f"item {row + 1}"
         if not options:
-            raise PomonaError("there are no options", where=where, remedy="drop the row")
+            raise PomonaError("there are no options", where=where, remedy="drop the item")
         sums = np.array([logprob for _, logprob in options], np.float64)
         if np.isnan(sums).any():
             message = f"the log-probability of {options[int(np.isnan(sums).argmax())][0]!r} is nan"
-            raise PomonaError(message, where=where, remedy="score the row again, or drop it")
+            raise PomonaError(message, where=where, remedy="score the item again, or drop it")
         if self.per is None:
             return int(np.argmax(sums))
         lengths = np.array([_length(text, self.per) for text, _ in options], np.float64)
         if not lengths.all():
-            remedy = 'use "acc", which does not count characters, or drop the row'
+            remedy = 'use "acc", which does not count characters, or drop the item'
             raise PomonaError("an option is empty", where=where, remedy=remedy)
         return int(np.argmax(sums / lengths))
 
@@ -128,9 +128,9 @@ def _places(row: int, options: Sequence[tuple[str, float]], right: Right) -> set
         if not known:
             message = f"{one!r} is none of the {len(options)} options"
             remedy = "give the text of an option, or its place from 0"
-            raise PomonaError(message, where=f"row {row + 1}", remedy=remedy)
+            raise PomonaError(message, where=f"item {row + 1}", remedy=remedy)
         found.update(known)
     if not several:
         remedy = "give the text of an option, or its place from 0"
-        raise PomonaError("no option is right", where=f"row {row + 1}", remedy=remedy)
+        raise PomonaError("no option is right", where=f"item {row + 1}", remedy=remedy)
     return found

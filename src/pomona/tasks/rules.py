@@ -272,7 +272,7 @@ class UserMetric:
         rows = given if given.ndim == 2 else given[:, None]
         if not np.isfinite(rows).all():
             row = int(np.argmin(np.isfinite(rows).all(axis=1)))
-            message = f"gave {rows[row].tolist()} for row {row + 1}"
+            message = f"gave {rows[row].tolist()} for item {row + 1}"
             raise self._wrong(message, "return finite numbers")
         return rows if own else np.column_stack([rows, np.ones(len(outputs))])
 
