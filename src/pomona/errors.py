@@ -73,6 +73,16 @@ def positive(settings: object, where: str, *names: str, least: float = 0) -> Non
             raise PomonaError(f"{name} is {value}", where=where, remedy="give a positive number")
 
 
+def quantity(count: int, one: str, several: str | None = None) -> str:
+    """How texts count: "1 row", "1,200 rows"; with `several`, "1 row is" and "2 rows are"."""
+    return f"{count:,} {one if count == 1 else several or one + 's'}"
+
+
+def are(count: int) -> str:
+    """The verb behind so many things."""
+    return "is" if count == 1 else "are"
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`did you mean "X"?`, or the list of what is known when nothing is close."""
     known = sorted(known)

@@ -50,7 +50,7 @@ def test_every_two_answers_that_differ_are_a_pair(tmp_path: Path) -> None:
     ("second", "said"),
     [
         (answers("ui-s", ["b"]), 'runs/x#ui-s: is called "ui-s", as runs/x#ui-s is'),
-        (answers("ui-l", ["a"]), "no item has two answers that differ (1 pairs are equal)"),
+        (answers("ui-l", ["a"]), "no item has two answers that differ (equal pairs: 1)"),
         (answers("ui-l", ["b"]).drop_columns("input"), 'there is no column "input"'),
         (pa.concat_tables([answers("ui-l", ["b"])] * 2), 'row 2: id "i0" twice'),
         (

@@ -125,7 +125,7 @@ def test_battles_of_the_arena(tmp_path: Path) -> None:
     (file := tmp_path / "clean_battle.json").write_text(json.dumps(rows))
     votes = read_votes(file)
     assert told(votes) == [("x", "y", "model_a", 1), ("x", "y", "model_b", 1)]
-    assert votes.notes == ["1 votes of people who knew the models do not count (anony is false)"]
+    assert votes.notes == ["votes of people who knew the models are left out (anony is false): 1"]
     row = votes.columns.to_pylist()[0]
     assert row["prompt"] == "Why?" and row["completion_b"] == "Longer than that."
     assert row["voter"] == "arena_user_1" and row["time"] == 1690000000.5

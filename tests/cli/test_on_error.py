@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pomona.cli import main
-from pomona.errors import PomonaError
+from pomona.errors import PomonaError, quantity
 from pomona.records import malformed_rows, read
 
 Row = dict[str, Any]
@@ -127,7 +127,8 @@ def test_bad_rows_stop_or_are_left_out(
     if "--out" not in words:
         assert main([*words, "--on-error", "drop"]) == 0
         told = capsys.readouterr().err
-        assert f"left out of in.jsonl: {left_out} rows, malformed or without a value" in told
+        rows = quantity(left_out, "row")
+        assert f"left out of in.jsonl: {rows}, malformed or without a value" in told
     assert main([*words, "--on-error", "reject", "--rejects", "r.jsonl"]) == 0, (
         capsys.readouterr().err
     )

@@ -144,7 +144,7 @@ def test_figures_are_those_of_whole_distributions() -> None:
     alone = result.groups["fr"]
     assert alone.note == "one cluster: nothing is known of the error"
     assert alone.ci_low is alone.metric_low is alone.kl.ci_low is None  # type: ignore
-    assert result.notes[0] == "1 documents have no token to score and count nowhere."
+    assert result.notes[0] == "1 document has no token to score and counts nowhere."
     assert result.documents is not None
     assert result.documents["row"].to_pylist() == [1, 2, 4, 5, 6]
     again = json.dumps(compared().to_json(), allow_nan=False)

@@ -144,7 +144,7 @@ def test_what_does_not_fit_is_refused(model: TorchModel, store: Datastore, tmp_p
     ):
         with pytest.raises(PomonaError, match=f"Interpolation: {told} — weight from 0 to 1"):
             replace(Interpolation(store, 20.0), **settings)
-    with pytest.raises(PomonaError, match="2 prompts, 1 answers do not belong together"):
+    with pytest.raises(PomonaError, match="2 prompts, 1 answer do not belong together"):
         Datastore.of_answers(model, ["a", "b"], ["c"])
     with pytest.raises(PomonaError, match='unknown dtype "int8" — float32 or float16'):
         Datastore.of_answers(model, ["a"], ["c"], dtype="int8")

@@ -139,7 +139,7 @@ def test_what_is_saved_whole_goes_along_where_it_is_alike(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"weights": [1]}, "2 adapters and 1 weights — give one weight for each adapter"),
+        ({"weights": [1]}, "2 adapters and 1 weight — give one weight for each adapter"),
         ({"weights": [1, float("nan")]}, "the weights are 1, nan — give numbers that are weights"),
         ({"weights": [1, 1e300]}, "the weights are 1, 1e+300 — give numbers that are weights"),
         ({"method": "ties"}, "ties needs a density — give the share"),

@@ -249,7 +249,7 @@ def test_a_quantised_model_changed_by_what_its_weights_stand_for(tmp_path: Path)
     )
     extracted = extract_adapter(new, old, tmp_path / "lora", rank=2)
     assert extracted.notes == (
-        '"old" is quantised (fp8): 1 weights are numbers again, in F32; what rounding has lost '
+        '"old" is quantised (fp8): 1 weight is numbers again, in F32; what rounding has lost '
         "stays lost",
     )
     assert extracted.worst < 1e-6

@@ -136,9 +136,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     ):
         model.replace([("model.norm.weight", np.zeros(3, np.float32))])
     del tensors["model.norm.weight"]
-    with pytest.raises(
-        PomonaError, match=r"1 weights are missing, the first is model\.norm\.weight"
-    ):
+    with pytest.raises(PomonaError, match=r"1 weight is missing, the first is model\.norm\.weight"):
         model.replace(tensors.items())
     model.replace(
         [*arrays(one), ("model.layers.0.self_attn.rotary_emb.inv_freq", np.zeros(4, np.float32))]

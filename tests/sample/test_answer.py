@@ -58,7 +58,7 @@ def test_several_models_share_a_pool(fake: Any) -> None:
     assert [reply.model for reply in found.candidates] == ["one", "other", "one", "other", "one"]
     assert [reply.index for reply in found.candidates] == [0, 1, 2, 3, 4]
     with pytest.raises(
-        PomonaError, match=r'strategy "greedy": 2 models for 1 answers — draw at least 2'
+        PomonaError, match=r'strategy "greedy": 2 models for 1 answer — draw at least 2'
     ):
         answered([one, other], "greedy")
     with pytest.raises(PomonaError, match="there is no model"):

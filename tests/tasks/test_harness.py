@@ -504,7 +504,7 @@ def test_what_is_asked_for_and_not_there_is_named(
     task: HarnessTask = harness_task(paths["choice"], limit=2)
     with pytest.raises(PomonaError, match='chosen: has no item "x" — give ids'):
         task.results(["a"], ["x"])
-    with pytest.raises(PomonaError, match="chosen: 1 answers but 2 ids"):
+    with pytest.raises(PomonaError, match="chosen: 1 answer but 2 ids"):
         task.results(["a"], task.items.ids)
     with pytest.raises(PomonaError, match="an answer has 1 responses for 2 requests"):
         task.results(["a"], task.items.ids[:1])

@@ -69,7 +69,7 @@ def pairs(
     _refuse_alike(systems)
     table, equal = _paired(systems, per_item, same, np.random.default_rng(seed))
     if not len(table):
-        message = f"no item has two answers that differ ({equal:,} pairs are equal)"
+        message = f"no item has two answers that differ (equal pairs: {equal:,})"
         remedy = "give the answers of other systems to the same items, with the same ids"
         raise PomonaError(message, where=systems[1].where, remedy=remedy)
     paths = [path for one in inputs for path in _files(one)]

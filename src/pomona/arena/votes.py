@@ -295,7 +295,7 @@ def _blind(table: pa.Table, records: Records) -> tuple[pa.Table, Records, list[s
     seen = pc.fill_null(table["anony"], False)
     left = len(table) - int(seen.to_numpy().sum())
     table = table.filter(seen).drop_columns(["anony"])
-    note = f"{left:,} votes of people who knew the models do not count (anony is false)"
+    note = f"votes of people who knew the models are left out (anony is false): {left:,}"
     origin = records, np.flatnonzero(seen.to_numpy())
     rows = Records.of(TableSource(table, records.source.where, origin))
     return table, rows, [note] if left else []

@@ -10,6 +10,7 @@ from pomona.cli.command import Made, Options
 from pomona.cli.errors import tell
 from pomona.cli.output import Out
 from pomona.cli.sample import costs, show_batch
+from pomona.errors import quantity
 from pomona.pages import clean
 
 if TYPE_CHECKING:
@@ -47,8 +48,9 @@ def _show(show: Out, audit: JudgeAudit) -> None:
 def _told(audit: JudgeAudit) -> int:
     if not audit.failed:
         return 0
-    tell(f"{audit.failed:,} verdicts are missing; run again to go on, with a larger budget or when "
-         "the model answers")  # fmt: skip
+    tell(f"{quantity(audit.failed, 'verdict is', 'verdicts are')}"
+         " missing; run again to go on, with a larger budget or when the model "
+         "answers")  # fmt: skip
     return 1
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pomona.cli.output import Out
+from pomona.errors import quantity
 from pomona.pages import UNKNOWN, change, clean, p_value
 
 if TYPE_CHECKING:
@@ -136,7 +137,12 @@ def _show_groups(show: Out, level: LevelAudit, scale: float) -> None:
         }
         for name, one in kept
     ]
-    rest = f" {len(worst) - len(kept):,} further groups are in --format json." if not few else ""
+    rest = (
+        f" {quantity(len(worst) - len(kept), 'further group is', 'further groups are')}"
+        " in --format json."
+        if not few
+        else ""
+    )
     show.table(
         rows,
         caption=f"{clean(level.level)}: p is of each group's difference against that of all, by "

@@ -23,7 +23,7 @@ from cyclopts.validators import Number
 from pomona.cli.errors import tell
 from pomona.cli.output import Format, Out, show_result
 from pomona.cli.progress import working
-from pomona.errors import LateTypesError, PomonaError
+from pomona.errors import LateTypesError, PomonaError, quantity
 from pomona.places import check_outputs
 
 Flag = Annotated[bool, Parameter(show_default=False)]
@@ -313,7 +313,7 @@ def _opening(given: dict[str, Any], dry_run: bool) -> Iterator[Callable[[], None
     def tell_left_out() -> None:
         for where, rows in opened.left_out.items():
             if rows and told.get(where) != rows:
-                tell(f"left out of {where}: {rows:,} rows, malformed or without a value")
+                tell(f"left out of {where}: {quantity(rows, 'row')}, malformed or without a value")
                 told[where] = rows
 
     with malformed_rows("reject" if policy == "reject" else "drop", rejects, names) as opened:

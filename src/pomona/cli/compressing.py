@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pomona.cli.output import Out
+from pomona.errors import quantity
 from pomona.pages import UNKNOWN, change, size
 
 if TYPE_CHECKING:
@@ -32,11 +33,12 @@ def show_compressed(show: Out, result: Compressed, _: Mapping[str, Any]) -> None
     ]
     show.table(rows, caption="relative error: ‖W − W'‖ / ‖W‖")
     show.line(
-        f"{result.parameters:,} parameters; {result.kept:,} tensors as they were; "
+        f"{quantity(result.parameters, 'parameter')}; "
+        f"{quantity(result.kept, 'tensor as it was', 'tensors as they were')}; "
         f"{size(result.disk)} on the disk, {size(result.packed)} in a form made for it"
     )
     if result.found:
-        show.line(f"{result.found:,} tensors were finished before")
+        show.line(f"{quantity(result.found, 'tensor was', 'tensors were')} finished before")
     show.rest(*result.notes, result.signature)
     show.line(result.out if result.written else "nothing was written")
 
@@ -58,7 +60,8 @@ def show_redundancy(show: Out, result: Redundancy, _: Mapping[str, Any]) -> None
     ]
     show.table(
         rows,
-        caption=f"the whole model: {result.value:.2f} {result.metric} on {result.items:,} items; "
+        caption=f"the whole model: {result.value:.2f} {result.metric} on "
+        f"{quantity(result.items, 'item')}; "
         "differences with paired 95 % intervals; relative error: ‖W − W'‖ / ‖W‖",
     )
     for kind, shares in result.predictable.items():

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pomona.cli.output import Out
+from pomona.errors import quantity
 from pomona.pages import UNKNOWN, clean, p_value, short
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ def show_inflection(show: Out, result: Inflection, given: Mapping[str, Any]) -> 
     kept = [
         one for one in result.curves if few or one.group == "overall" or one.verdict == "broken"
     ]
-    rest = "" if few else f" {len(result.curves) - len(kept)} further curves are in --format json."
+    left = len(result.curves) - len(kept)
+    rest = f" {quantity(left, 'further curve is', 'further curves are')} in --format json."
+    rest = "" if few else rest
     show.table(
         [_curve(one) for one in kept],
         caption="broken − smooth: log density of each size predicted from the others, of the "

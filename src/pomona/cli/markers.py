@@ -10,6 +10,7 @@ from cyclopts import App
 
 from pomona.cli.command import Command, Options
 from pomona.cli.output import Out
+from pomona.errors import quantity
 
 if TYPE_CHECKING:
     from pomona.markers import Report
@@ -19,7 +20,10 @@ def _show_report(show: Out, told: Report, given: Mapping[str, Any]) -> None:
     if show.format == "json":
         show.json(told.to_json())
         return
-    caption = f"{told.rows_in:,} rows; a value of less than {told.tail_share:.0%} is in the tail"
+    caption = (
+        f"{quantity(told.rows_in, 'row')}"
+        f"; a value of less than {told.tail_share:.0%} is in the tail"
+    )
     show.table(told.rows(), caption=caption)
     show.rest(*told.cost_lines(), told.signature, page=given.get("page"))
 

@@ -12,6 +12,7 @@ from cyclopts.validators import Number
 
 from pomona.cli.command import Command, Count, Options
 from pomona.cli.output import Out
+from pomona.errors import quantity
 from pomona.pages import clock, flops, size
 
 if TYPE_CHECKING:
@@ -30,14 +31,17 @@ def _show_merge(show: Out, result: MergeResult, _: Mapping[str, Any]) -> None:
             [*map(dict, result.values)], caption="what the recipe's parameters are, layer by layer"
         )
     methods = ", ".join(f"{count:,} {method}" for method, count in result.methods.items())
-    show.line(f"{result.parameters:,} parameters in {result.tensors:,} tensors: {methods}")
+    show.line(
+        f"{quantity(result.parameters, 'parameter')} in {quantity(result.tensors, 'tensor')}"
+        f": {methods}"
+    )
     free = "" if result.written else f", {size(result.free)} free"
     show.line(
         f"read {size(result.read)}; written {size(result.disk)}{free}; memory at most "
         f"{size(result.memory)}"
     )
     if result.found:
-        show.line(f"{result.found:,} tensors were finished before")
+        show.line(f"{quantity(result.found, 'tensor was', 'tensors were')} finished before")
     for note in result.notes:
         show.line(note)
     if not result.written:
@@ -69,7 +73,8 @@ def _show_adapter(show: Out, result: Extraction, given: Mapping[str, Any]) -> No
         ]
     )
     show.line(
-        f"{len(result.whole):,} modules saved whole, {result.unchanged:,} tensors unchanged, "
+        f"{quantity(len(result.whole), 'module')} saved whole, "
+        f"{quantity(result.unchanged, 'tensor')} unchanged, "
         f"{size(result.size)}"
     )
     for name in result.left:
@@ -92,7 +97,10 @@ def _show_combined(show: Out, result: CombinedAdapter, given: Mapping[str, Any])
     )
     for note in result.notes:
         show.line(note)
-    show.line(f"{len(result.whole):,} tensors as they were, {size(result.size)}")
+    show.line(
+        f"{quantity(len(result.whole), 'tensor as it was', 'tensors as they were')}"
+        f", {size(result.size)}"
+    )
     show.line("nothing was written" if dry_run else out)
 
 

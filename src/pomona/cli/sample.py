@@ -12,6 +12,7 @@ from cyclopts import App
 from pomona.cli.command import Command, Made, Options
 from pomona.cli.errors import tell
 from pomona.cli.output import Out
+from pomona.errors import quantity
 
 if TYPE_CHECKING:
     from pomona.memory import MemorySelector
@@ -35,7 +36,7 @@ def show_batch(show: Out, card: Card, out: Path, dry_run: bool) -> None:
     if dry_run and card.details["budget"]:
         show.line(
             f"the budget reaches at least {card.details['rows_within_budget']:,} of "
-            f"{card.rows_in:,} rows"
+            f"{quantity(card.rows_in, 'row')}"
         )
     if not dry_run:
         stopped = ", ".join(f"{count:,} {by}" for by, count in card.details["stopped_by"].items())
@@ -86,7 +87,10 @@ def _told(card: Card) -> int:
             )
     if details["failed"]:
         first = next(iter(details["errors"]))
-        tell(f"{details['failed']:,} rows failed, such as: {first}; run again to try them again")
+        tell(
+            f"{quantity(details['failed'], 'row')}"
+            f" failed, such as: {first}; run again to try them again"
+        )
     return 1
 
 
@@ -94,7 +98,7 @@ def _show_selector(show: Out, found: MemorySelector, given: Mapping[str, Any]) -
     told = found.learned
     unseen = told["unseen"]
     worth = "not known: there are too few" if unseen is None else f"{unseen:.1f}"
-    show.line(f"learned from {told['items']:,} rows")
+    show.line(f"learned from {quantity(told['items'], 'row')}")
     show.line(f"{told['metric']} on rows whose sources it has not seen: {worth}")
     show.line(given["out"])
 
@@ -158,7 +162,9 @@ app.command(
         "pomona.sample.context:Index.build",
         "indexing",
         Options(hidden="format", tables="*"),
-        lambda show, index, given: show.line(f"{len(index):,} passages in {given['out']}"),
+        lambda show, index, given: show.line(
+            f"{quantity(len(index), 'passage')} in {given['out']}"
+        ),
     ),
     name="index",
 )
@@ -167,7 +173,9 @@ app.command(
         "pomona.sample.context:build_datastore",
         None,
         Options(hidden="format", tables="*"),
-        lambda show, built, given: show.line(f"{len(built.tokens):,} tokens in {given['out']}"),
+        lambda show, built, given: show.line(
+            f"{quantity(len(built.tokens), 'token')} in {given['out']}"
+        ),
     ),
     name="datastore",
 )

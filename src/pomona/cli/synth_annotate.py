@@ -9,6 +9,7 @@ from pomona.cli.command import Command, Made, Options
 from pomona.cli.errors import tell
 from pomona.cli.output import Out
 from pomona.cli.sample import costs, show_batch
+from pomona.errors import quantity
 from pomona.pages import clean
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ def show_annotated(show: Out, result: Annotated | Card, given: Mapping[str, Any]
         show.line(told.out)
     if told.failed:
         tell(
-            f"{told.failed:,} questions are open; run again to go on, with a larger budget or when "
+            f"{quantity(told.failed, 'question is', 'questions are')}"
+            " open; run again to go on, with a larger budget or when "
             "the model answers"
         )
     return int(bool(told.failed))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pomona.cli.command import Command, Made, Options
 from pomona.cli.output import Out
+from pomona.errors import quantity
 from pomona.pages import clean
 
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ def show_profile(show: Out, result: Profile, given: Mapping[str, Any]) -> None:
         show.table(rows, caption=f"group {clean(group)}")
     lines = [f"unknown: {reason}" for reason in result.reasons()]
     if len(groups) > _GROUPS:
-        lines.append(f"{len(groups) - _GROUPS} more groups: --format json or --page has them")
+        lines.append(
+            f"{quantity(len(groups) - _GROUPS, 'more group')}: --format json or --page has them"
+        )
     show.rest(*lines, *map(clean, result.notes), result.signature, page=given.get("page"))
 
 

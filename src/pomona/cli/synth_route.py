@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pomona.cli.command import Command, Made, Options
 from pomona.cli.output import Out
+from pomona.errors import quantity
 from pomona.pages import clean
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def show_routing(show: Out, result: Routing, given: Mapping[str, Any]) -> None:
             show.table(routes.cells(group), caption=clean(group))
         if len(routes.groups) > _GROUPS:
             more = len(routes.groups) - _GROUPS
-            rest.append(f"{more} more groups: --format json or --page has them")
+            rest.append(f"{quantity(more, 'more group')}: --format json or --page has them")
     show.rest(*rest, result.signature, page=given.get("page"))
 
 

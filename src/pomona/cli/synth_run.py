@@ -10,7 +10,7 @@ from pomona.cli.command import Command, Options
 from pomona.cli.errors import tell
 from pomona.cli.output import Out
 from pomona.cli.progress import working
-from pomona.errors import PomonaError
+from pomona.errors import PomonaError, quantity
 from pomona.pages import amount, clean, clock, flops
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def _headline(told: Forecast) -> str:
     if told.seconds is not None:
         parts.append(f"up to {clock(told.seconds)}")
     kind = f"forecast from {told.piloted:,} of" if told.piloted else "at most for"
-    return f"{kind} {told.rows:,} rows: {', '.join(parts)}"
+    return f"{kind} {quantity(told.rows, 'row')}: {', '.join(parts)}"
 
 
 def _show(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pomona.errors import quantity
 from pomona.files import write_into
 from pomona.markers.results import PAGE, Coverage, Report
 from pomona.pages import SCHEMA, clean, nominal, picture, quantitative, render
@@ -23,14 +24,17 @@ def write_page(told: Report, folder: Path) -> None:
     tables = [("Markers", "How surely they are known.", *_table(told.rows()), 1)]
     for one in known:
         if one.values:
-            about = f"{one.known:,} rows; less than {told.tail_share:.0%} of them is in the tail."
+            about = (
+                f"{quantity(one.known, 'row')}"
+                f"; less than {told.tail_share:.0%} of them is in the tail."
+            )
             tables.append((clean(one.marker), about, *_table(list(_values(one))), 1))
     page = render(
         "pomona.pages",
         "figures.html.j2",
         eyebrow="Pomona markers",
         headline=f"{len(known)} of {len(told.markers)} markers are known of some of "
-        f"{told.rows_in:,} rows",
+        f"{quantity(told.rows_in, 'row')}",
         lines=told.cost_lines(),
         pictures=pictures,
         tables=tables,

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pomona.errors import quantity
+
 PAGE = "index.html"
 
 
@@ -60,7 +62,8 @@ class Report:
                 "by": ", ".join(f"{name} {count:,}" for name, count in one.by.items()) or None,
                 "sure": None if one.sure is None else round(one.sure, 3),
                 "most frequent": _shown(one),
-                "in the tail": f"{len(one.tail)} values, {one.tail_rows:,} rows"
+                "in the tail": f"{quantity(len(one.tail), 'value')}, "
+                f"{quantity(one.tail_rows, 'row')}"
                 if one.values
                 else None,
             }

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pomona.errors import PomonaError, nearest
+from pomona.errors import PomonaError, nearest, quantity
 from pomona.merge.adapter_methods import (
     METHODS,
     AdapterMethod,
@@ -143,7 +143,7 @@ def _check(rule: CombiningRule, adapters: Sequence[object], weights: Sequence[fl
             rule.method not in METHODS,
             nearest(str(rule.method), METHODS),
         ),
-        f"{len(names)} adapters and {len(weights)} weights": (
+        f"{quantity(len(names), 'adapter')} and {quantity(len(weights), 'weight')}": (
             len(names) != len(weights) or not names,
             "give one weight for each adapter, such as --weights 0.5 0.5",
         ),

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from pomona._version import __version__
-from pomona.errors import PomonaError
+from pomona.errors import PomonaError, quantity
 from pomona.merge.engine.run import Progress, merge_many, merge_recipe
 from pomona.merge.engine.writing import write_outline
 from pomona.merge.plan import MERGED, MergePlan, MergeResult
@@ -322,7 +322,10 @@ def _plain_name(stage: Stage) -> str:
 def _told(stage: Stage, told: MergeResult) -> str:
     counts = ", ".join(f"{count:,} {method}" for method, count in told.methods.items())
     size = f"{told.disk / 1e6:,.1f} MB"
-    return f'document "{stage.name}": {told.tensors:,} tensors ({counts}), {size} until all is done'
+    return (
+        f'document "{stage.name}": {quantity(told.tensors, "tensor")}'
+        f" ({counts}), {size} until all is done"
+    )
 
 
 class _Steps:

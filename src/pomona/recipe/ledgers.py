@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from pomona.errors import quantity
 from pomona.ledger import (
     Answered,
     Entry,
@@ -265,7 +266,7 @@ def _distance_note(accounts: Accounts) -> str:
             "or far: name them under `controls`."
         )
     return (
-        f"Items are near where the similarity of the nearest training item of their group is at "
+        "Items are near where the similarity of the nearest training item of their group is at "
         f"least {asked.near:g}, and far where it is below {asked.far:g}: the cosine of TF-IDF "
         "weights of character n-grams, 2 to 5. A consensus answers by copying where it is far."
     )
@@ -279,7 +280,8 @@ def _warnings(accounts: Accounts, entries: list[Entry]) -> list[str]:
     if shared and not recipe.task.cluster:
         told.append(
             f"{shared:,} of {len(items):,} test items share their source with others "
-            f"({len(often):,} distinct ones), so that intervals over items are too narrow: name "
+            f"({quantity(len(often), 'distinct one')}"
+            "), so that intervals over items are too narrow: name "
             "the column that they share as `cluster` of the task."
         )
     if accounts.plan.memory is not None:
@@ -296,7 +298,8 @@ def _warnings(accounts: Accounts, entries: list[Entry]) -> list[str]:
     )
     if cut:
         told.append(
-            f"{cut:,} prompts were longer than their model takes and lost their beginning, as with "
+            f"{quantity(cut, 'prompt', 'prompts')}"
+            " longer than the model takes lost the beginning, as with "
             "lm-evaluation-harness: give fewer `shots`, or measure models that take more."
         )
     single = [g for g, rows in accounts.rows.items() if len(set(accounts.clusters[rows])) < 2]

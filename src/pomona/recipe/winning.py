@@ -11,6 +11,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pomona.errors import quantity
 from pomona.recipe.accounts import Accounts
 from pomona.recipe.asking import judge_of
 from pomona.recipe.graph import Node, RunFolder, Step
@@ -156,15 +157,18 @@ class Wins(Accounts):
         )
         judge = self.asked.judge
         said = [
-            f"Win rates are against {self.plan.recipe.base}, by {judge}: {items:,} verdicts, "
+            f"Win rates are against {self.plan.recipe.base}, by {judge}: "
+            f"{quantity(items, 'verdict')}, "
             f"{equal:,} of them ties of equal answers; a tie is half a win."
         ]
         if asked:
             wrong = next((one.wrong for one in told if one.wrong), None)
             said.append(
-                f"Of {asked:,} pairs that the judge was asked about, {flipped:,} verdicts turned "
+                f"Of {asked:,} pairs that the judge was asked about, {quantity(flipped, 'verdict')}"
+                " turned "
                 f'with the order of the two answers (each counted as "{self.asked.flips}"), and '
-                f"{none:,} have no verdict that counts; {errors:,} answers of the judge named none"
+                f"{quantity(none, 'has', 'have')} no verdict that counts; "
+                f"{quantity(errors, 'answer of the judge', 'answers of the judge')} named none"
                 + (f", the first one: {wrong}" if wrong else ".")
             )
         every = [self.measurements[0], *self.compared_all]
@@ -188,7 +192,8 @@ class Wins(Accounts):
         people = "" if voters is None else f" by {voters:,} {'person' if voters == 1 else 'people'}"
         base = self.plan.recipe.base
         said = [
-            f"Win rates are against {base}, by people's votes: {votes:,} votes on {items:,} pairs "
+            f"Win rates are against {base}, by people's votes: {quantity(votes, 'vote')}"
+            f" on {quantity(items, 'pair')} "
             f"of answers{people}; a tie is half a win. Their intervals are of the items, and do "
             "not cover that others would have voted."
         ]

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pomona.errors import PomonaError, Sought, row_of
+from pomona.errors import PomonaError, Sought, quantity, row_of
 from pomona.files import atomic_file
 from pomona.records.column_types import BATCH_ROWS, columns_of
 from pomona.records.engines import spread
@@ -426,7 +426,7 @@ class _Filtered(Derived):
         for batch in self.records.select(*names).stream():
             stop = start + batch.num_rows
             if stop > len(self.mask):
-                message = f"had {len(self.mask):,} rows and now has more"
+                message = f"had {quantity(len(self.mask), 'row')} and now has more"
                 remedy = "run again once nothing writes to it"
                 raise PomonaError(message, where=self.where, remedy=remedy)
             yield kept(batch.filter(pa.array(self.mask[start:stop])), keep)

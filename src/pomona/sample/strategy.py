@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from pomona.errors import PomonaError, nearest
+from pomona.errors import PomonaError, nearest, quantity
 from pomona.models import BOUNDS, Request
 from pomona.tasks import EXTRACTORS, extractor
 
@@ -304,7 +304,10 @@ def temperatures(strategy: Strategy, request: Request, models: int = 1) -> list[
     """
     n = strategy.n
     if models > n:
-        message, where = f"{models} models for {n} answers", f'strategy "{strategy.name}"'
+        message, where = (
+            f"{quantity(models, 'model')} for {quantity(n, 'answer')}",
+            f'strategy "{strategy.name}"',
+        )
         raise PomonaError(message, where=where, remedy=f"draw at least {models}")
     top = strategy.temperature or request.temperature or TEMPERATURE
     if strategy.pool == "greedy":

@@ -118,7 +118,7 @@ def test_language_id_is_asked_only_for_texts_long_enough() -> None:
     with pytest.raises(
         PomonaError,
         match=(
-            r"language_id: language ID gave 0 answers for 1 texts — return one language, or "
+            r"language_id: language ID gave 0 answers for 1 text — return one language, or "
             r"None, for each"
         ),
     ):

@@ -324,7 +324,7 @@ def test_head_and_tail_of_a_run_are_no_training_rows() -> None:
 
 def test_unequal_levels_are_cut_when_asked_and_it_is_said() -> None:
     result = audit(without(SMALL, 6, 7), seeds=1, permutations=19)
-    assert "1 models of level dense were left out" in result.notes
+    assert "1 model of level dense is left out" in result.notes
     assert result.levels[0].overall.excess is None and result.levels[0].above_floor is None
     assert result.headline()[0].endswith("one model a level, no floor: 0.5")
 

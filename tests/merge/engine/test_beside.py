@@ -122,7 +122,7 @@ def test_copied_tensors_with_nan_or_infinity_are_told(
         "slices": [{"sources": [{"model": str(one), "layer_range": [0, 2]}]}],
     }
     note = (
-        f"1 tensors are copied and hold NaN or infinity, the first is {name}: is its model damaged?"
+        f"1 tensor is copied and holds NaN or infinity, the first is {name}: is its model damaged?"
     )
     result = merge(sliced, tmp_path / "out", report=False)
     assert note in result.notes

@@ -98,7 +98,7 @@ def test_quantised_weights_that_are_read_are_merged(here: Path, tmp_path: Path) 
         f"{Q}.weight": "linear",
         "model.norm.weight": "linear",
     }
-    assert '"b" is quantised (fp8): 1 weights are numbers again, in BF16' in "\n".join(found.notes)
+    assert '"b" is quantised (fp8): 1 weight is numbers again, in BF16' in "\n".join(found.notes)
     swapped = LINEAR.replace("model: a", "model: c").replace("model: b", "model: a")
     swapped = swapped.replace("model: c", "model: b")
     assert "quantization_config" not in plan(swapped, work=tmp_path / "work").config

@@ -424,11 +424,11 @@ def test_optional_tensors_come_from_the_models_that_have_them(
     )
     assert shown + (f" on {job.base.identity}" if job and job.base else "") == made
     what = (
-        "and left out, since too few models have them"
+        "left out, since too few models have them"
         if job is None
-        else "and come from the models that have them"
+        else "that come from the models that have them"
     )
-    assert planned.notes == (f"1 tensors are optional {what}, the first is {name}",)
+    assert planned.notes == (f"optional tensors {what}: 1, the first is {name}",)
 
 
 def test_tensors_that_are_not_of_floats_must_be_equal(here: Path) -> None:
@@ -445,8 +445,7 @@ def test_tensors_that_are_not_of_floats_must_be_equal(here: Path) -> None:
     found = plan(LINEAR + "integers: base\n")
     assert (jobs(found)["steps"].method, jobs(found)["steps"].inputs[0].identity) == ("copy", "a")
     assert found.notes[-1] == (
-        "1 tensors of whole numbers differ and are those of the base or first model, the first is "
-        "steps"
+        "tensors of whole numbers that are those of the base or first model: 1, the first is steps"
     )
     based = plan(LINEAR + "base_model: b\nintegers: base\n")
     assert jobs(based)["steps"].inputs[0].identity == "b"
@@ -489,7 +488,7 @@ def test_computed_buffers_are_left_out_and_positions_may_be_missing(here: Path) 
     assert "transformer.h.0.attn.bias" not in made
     assert planned.notes == (
         (
-            "1 tensors are left out, since they are computed from config.json, the first is "
+            "tensors left out, since they are computed from config.json: 1, the first is "
             "transformer.h.0.attn.bias"
         ),
     )
@@ -778,7 +777,7 @@ def test_a_part_of_a_model_that_sees_is_merged_and_the_rest_copied(here: Path) -
         "vision_tower",
     }
     assert planned.notes == (
-        '4 tensors are copied from "a", the first is multi_modal_projector.linear_1.weight',
+        'tensors copied from "a": 4, the first is multi_modal_projector.linear_1.weight',
     )
     one = plan(
         "merge_method: passthrough\nmodules: {text_decoder: {slices: [{sources: [{model: b, "

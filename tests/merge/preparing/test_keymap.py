@@ -184,7 +184,7 @@ def test_a_model_of_another_family_has_no_place(tmp_path: Path) -> None:
         ),
         (
             {"text": {"model.": "language_model.model."}},
-            '1 tensors of "text" have no partner in "vlm": lm_head.weight',
+            '1 tensor of "text" has no partner in "vlm": lm_head.weight',
         ),
         (
             {"text": {"model.layers.0.input_layernorm": "model.norm"}},

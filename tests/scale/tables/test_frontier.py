@@ -362,7 +362,7 @@ def test_a_flag_later_than_all_that_counts_is_not_lost(table: Write) -> None:
 def test_notes_say_what_was_compared(table: Write) -> None:
     undated = frontier(table("model,params,score,date", "a,7e9,30,", "b,8e10,40,", "a,7e9,31,"))
     assert "no model that counts has a date: all are compared at once" in undated.notes
-    assert "1 rows have the name of another one: each counts as a model" in undated.notes
+    assert "1 row has the name of another one: each counts as a model" in undated.notes
     assert not any("in no month" in note for note in undated.notes)
     hoaxes = frontier(table("model,params,score", "a-hoax,7e9,30", "b-hoax,8e10,40"))
     assert "no model is left to compare: the flags say why" in hoaxes.notes

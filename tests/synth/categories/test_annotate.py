@@ -180,7 +180,7 @@ def test_what_cannot_work_is_refused(tmp_path: Path, fake: Any) -> None:
         'there is no column "kinds"': {"human": "kinds"},
         'column "nothing" has no labels': {"human": "nothing"},
         "labels: which column says what people said?": {"labels": other},
-        "none of its 1 labels is of a row": {"labels": other, "human": "label"},
+        "of its 1 label none is of a row": {"labels": other, "human": "label"},
         'there is no column "id"': {"labels": other, "human": "label", "id": "id"},
         "id: joins --labels, which is not given": {"id": "id"},
         "10 resamples are too few": {"resamples": 10},

@@ -151,7 +151,7 @@ def test_a_second_model_rephrases_and_drafts_stay_where_it_fails(
     assert first["answer"] == "netjies af: TEXT 0 (text 0)" and first["teacher"] == "r"
     assert (first["drafted_by"], first["licence"]) == ("m", "Apache-2.0 AND MIT")
     assert second["lang"] == "be" and second["answer"].startswith("netjies be")
-    assert card["rejects_by_teacher"] == {"none": {"the limit of 1 rows of af is reached": 1}}
+    assert card["rejects_by_teacher"] == {"none": {"the limit of 1 row of af is reached": 1}}
     recipe.write_text(recipe.read_text().replace(", {limit: 1}", ""))
     synthesize(recipe, tmp_path / "o")
     third = rows_of(tmp_path)[2]

@@ -195,7 +195,7 @@ def test_a_pool_without_any_prompt_is_an_error(folder: Path, tmp_path: Path) -> 
     write(pa.table({"text": ["a text"], "lang": ["qq"], "kind": ["a"]}), tmp_path / "pool.parquet")
     rows = {"rows": [str(tmp_path / "pool.parquet")]}
     pool, test = {**rows, "cross": True}, [rows]
-    with pytest.raises(GateFailed, match=r"no prompt was found: 1 prompts were near copies"):
+    with pytest.raises(GateFailed, match=r"no prompt was found: prompts that were near copies"):
         made(folder, tmp_path / "o", pool=pool, test=test, only={"lang": ["qq"]})
     assert not (tmp_path / "o").exists()
 
@@ -258,7 +258,7 @@ def test_what_cannot_work_is_refused(folder: Path, tmp_path: Path) -> None:
     holes = {"rows": [str(tmp_path / "n.parquet")]}
     wrong = {
         'there is no column "kin"': {"by": ["lang", "kin"]},
-        'column "lang" is null in 1 rows — fill them in': {"training": holes},
+        'column "lang" is null in 1 row — fill them in': {"training": holes},
         'column "n" holds int64, not text': {"text": "n", "training": holes},
         '"a" is there twice': {"pool": {"rows": [str(folder / "train.parquet")], "id": "kind"}},
         "there are no answers in these cells": {

@@ -96,7 +96,7 @@ def test_a_row_that_a_program_fails_at_is_a_reject_and_the_others_are_answered(
         "wrote what is no UTF-8, at byte 0",
         "wrote nothing",
         "C",
-        "wrote more than 1 answers to 1 texts",
+        "wrote more than 1 answer to 1 text",
         "the text is empty",
         "wrote letters of a foreign script: CJK",
         "D",

@@ -22,6 +22,7 @@ from pomona.arena.auditing.board import (
     summed,
 )
 from pomona.arena.votes import Votes
+from pomona.errors import quantity
 from pomona.stats import holm
 
 _Z = NormalDist().inv_cdf(1 - ALPHA / 2)
@@ -80,7 +81,7 @@ def times(votes: Votes) -> Floats | str:
     found = pc.fill_null(pc.cast(column, pa.float64(), safe=False), float("nan"))
     moments = np.asarray(found.to_numpy(), np.float64)
     if not np.isfinite(moments).all():
-        return f"{int((~np.isfinite(moments)).sum()):,} votes have no time"
+        return f"{quantity(int((~np.isfinite(moments)).sum()), 'vote has', 'votes have')} no time"
     return moments if np.ptp(moments) > 0 else "all votes have the same time"
 
 

@@ -16,7 +16,7 @@ from pomona.arena.battles import is_list, read_list
 from pomona.arena.judging.asking import Flips, combined
 from pomona.arena.vote_columns import VoteColumns
 from pomona.arena.votes import OUTCOMES, Votes, read_votes
-from pomona.errors import PomonaError, nearest
+from pomona.errors import PomonaError, nearest, quantity
 from pomona.records import Records, TableSource, Where, as_text, read
 
 Floats = NDArray[np.float64]
@@ -312,7 +312,11 @@ def recorded(path: Where | Votes, pairs: Pairs, columns: VoteColumns | None = No
         if unknown < len(labels):
             message, remedy = "has no verdict on any of the pairs", "see why in its column error"
         raise PomonaError(message, where=votes.where, remedy=remedy)
-    notes = [f"{unknown:,} verdicts are on pairs that are not in the table"] if unknown else []
+    notes = (
+        [f"{quantity(unknown, 'verdict is', 'verdicts are')} on pairs that are not in the table"]
+        if unknown
+        else []
+    )
     notes += [f"{again:,} further verdicts on the same pair and order do not count"] * bool(again)
     return Verdicts(values, why, notes)
 

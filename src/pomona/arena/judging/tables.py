@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pomona.arena.judging.results import Estimate, JudgeAudit, Powered
+from pomona.errors import quantity
 from pomona.pages import UNKNOWN, change, clean, p_value, within
 
 _SIDES = {
@@ -40,8 +41,9 @@ def judge_tables(audit: JudgeAudit) -> list[ToldTable]:
 def judge_lines(audit: JudgeAudit) -> list[str]:
     """What was judged, what was not, and how often the orders differ."""
     lines = [
-        f"{clean(audit.judge)}: {audit.verdicts:,} verdicts on {audit.pairs:,} pairs, "
-        f"{audit.votes:,} votes of people on {audit.voted:,}"
+        f"{clean(audit.judge)}: {quantity(audit.verdicts, 'verdict')} on "
+        f"{quantity(audit.pairs, 'pair')}, "
+        f"{quantity(audit.votes, 'vote')} of people on {audit.voted:,}"
     ]
     lines += [f"no verdict: {count:,} × {clean(why)}" for why, count in audit.reasons.items()]
     if audit.flipped.value is not None:
@@ -124,7 +126,11 @@ def _ratings(audit: JudgeAudit) -> ToldTable:
     ]
     rest = len(audit.models) - _MOST
     caption = "Elo with 95 % intervals, 1000 the mean"
-    caption += f"; {rest:,} further models are in --format json" if rest > 0 else ""
+    caption += (
+        f"; {quantity(rest, 'further model is', 'further models are')} in --format json"
+        if rest > 0
+        else ""
+    )
     if both is not None:
         caption += f". {_together(both)}"
     return ToldTable("Ratings", rows, caption)
@@ -135,7 +141,8 @@ def _together(both: Powered) -> str:
         return f"Not by both: {both.note}"
     narrower = UNKNOWN if both.narrower is None else f"{both.narrower:.2f}"
     return (
-        f"Both: {both.human:,} pairs of people and {both.judged:,} further ones of the judge with "
+        f"Both: {quantity(both.human, 'pair')} of people and {quantity(both.judged, 'further one')}"
+        " of the judge with "
         f"weight {both.weight:.2f}; intervals are {narrower} times as wide as people's"
     )
 

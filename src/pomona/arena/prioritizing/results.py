@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from pomona.arena.prioritizing.queue import By, Expected
 from pomona.arena.prioritizing.ties import Bin, Change
+from pomona.errors import quantity
 from pomona.pages import UNKNOWN, clean, count
 
 ADDED = ("rank", "p_tie", "p_a", "information", "propensity", "available", "random")
@@ -162,7 +163,7 @@ class Priorities:
     def headline(self) -> str:
         """What the queue is, in a sentence."""
         many, last = len(self.queue), self.path[-1] if self.path else None
-        told = f"{many:,} votes on {self.pairs:,} pairs"
+        told = f"{quantity(many, 'vote')} on {quantity(self.pairs, 'pair')}"
         if last is None or self.pilot is None or not many:
             return f"{told}, by {self.by}"
         ties = "" if last.ties is None else f", of which {last.ties / many:.0%} may be ties,"

@@ -31,7 +31,7 @@ from pomona.arena.prioritizing.ties import Learnt, learn
 from pomona.arena.ratings.bradley_terry import ELO, MEAN
 from pomona.arena.vote_columns import VoteColumns
 from pomona.arena.votes import Votes, read_votes
-from pomona.errors import PomonaError
+from pomona.errors import PomonaError, quantity
 from pomona.records import Card, Results, Where, card_of, check_types, format_of, inputs_of, read
 
 Progress = Callable[[int, int], None]
@@ -203,7 +203,10 @@ class _Study:
             self.names = sorted({*pairs.models, *votes.models})
             lost = int(votes.count[self.seen.pair < 0].sum())
             if lost:
-                self.notes.append(f"{lost:,} votes are on none of the pairs: they count in ratings")
+                self.notes.append(
+                    f"{quantity(lost, 'vote is', 'votes are')}"
+                    " on none of the pairs: they count in ratings"
+                )
         else:
             self.notes.append("there are no votes yet: a random queue, for a pilot")
         place = {name: at for at, name in enumerate(self.names)}

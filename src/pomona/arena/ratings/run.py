@@ -31,7 +31,7 @@ from pomona.arena.ratings.results import RatedModel, Ratings, StyleEffect
 from pomona.arena.ratings.style import Styled, covariates, plain_counts, styled
 from pomona.arena.vote_columns import VoteColumns
 from pomona.arena.votes import Votes, read_votes
-from pomona.errors import PomonaError, nearest
+from pomona.errors import PomonaError, are, nearest, quantity
 from pomona.records import Records, Where
 
 _DRAWS = 2000  # of ranks, where there are no resamples
@@ -299,7 +299,8 @@ def _styled(fitted: Fitted) -> Styled | None:
         raise PomonaError(message, where=votes.where, remedy=remedy)
     if some.n < votes.n:
         fitted.notes.append(
-            f"{votes.n - some.n:,} votes without the style of both answers do not count where "
+            f"{quantity(votes.n - some.n, 'vote')}"
+            f" without the style of both answers {are(votes.n - some.n)} not counted where "
             "style is held equal"
         )
     return styled(some, style, settings.ties, fitted.by[0] if fitted.by else None)

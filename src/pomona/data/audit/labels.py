@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pomona.documents import open_file, read_json
-from pomona.errors import PomonaError, nearest
+from pomona.errors import PomonaError, nearest, quantity
 from pomona.files import write_text
 
 CODES = ("CC", "CB", "CS", "X", "WL", "NL")
@@ -179,7 +179,8 @@ def read_labels(folder: str | Path) -> list[Label]:
         numbers = ", ".join(map(str, missing[:5])) + (", …" if len(missing) > 5 else "")
         remedy = "put the rows back, with an empty label if nobody has labelled them"
         raise PomonaError(
-            f"{len(missing)} numbers of the sample are missing: {numbers}",
+            f"{quantity(len(missing), 'number of the sample is', 'numbers of the sample are')}"
+            f" missing: {numbers}",
             where=path,
             remedy=remedy,
         )

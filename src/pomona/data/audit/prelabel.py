@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from pomona.errors import PomonaError
+from pomona.errors import PomonaError, quantity
 from pomona.text import (
     base_tag,
     count_words,
@@ -113,7 +113,7 @@ def identified_languages(
     if len(said) != len(sure):
         remedy = "return one language, or None, for each text"
         raise PomonaError(
-            f"language ID gave {len(said)} answers for {len(sure)} texts",
+            f"language ID gave {quantity(len(said), 'answer')} for {quantity(len(sure), 'text')}",
             where="language_id",
             remedy=remedy,
         )

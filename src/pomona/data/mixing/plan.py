@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pomona.data.mixing.order import Block, Ints, check_extent, stream
 from pomona.data.mixing.schedule import Schedule
-from pomona.errors import PomonaError
+from pomona.errors import PomonaError, quantity
 from pomona.train import fill_batches
 
 # batches whose rows are sorted by length together; the schedule holds from one window to the next
@@ -97,5 +97,5 @@ def _check_groups(names: NDArray[np.str_], schedule: Schedule) -> None:
     present, counts = np.unique(names, return_counts=True)
     for name, count in zip(present.tolist(), counts.tolist(), strict=True):
         if name not in schedule.names:
-            message = f'the schedule says nothing of "{name}", which has {count:,} rows'
+            message = f'the schedule says nothing of "{name}", which has {quantity(count, "row")}'
             raise PomonaError(message, where="schedule", remedy="give it a weight; 0 leaves it out")

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pomona.errors import PomonaError, nearest
+from pomona.errors import PomonaError, are, nearest, quantity
 from pomona.forget.predictions import NAME
 from pomona.records import Records, Where, as_text, read_named
 
@@ -363,7 +363,10 @@ def _levels(
     # Where levels share seeds, these are taken: models that were made of each other stay paired.
     shared = set.intersection(*(set(names) for names in found.values()))
     left = {level: len(names) - seeds for level, names in found.items() if len(names) > seeds}
-    notes = [f"{count} models of level {level} were left out" for level, count in left.items()]
+    notes = [
+        f"{quantity(count, 'model')} of level {level} {are(count)} left out"
+        for level, count in left.items()
+    ]
     found = {
         level: sorted(
             sorted(names, key=lambda seed: (seed not in shared, natural(seed)))[:seeds], key=natural

@@ -18,7 +18,7 @@ import pyarrow as pa
 import torch
 
 from pomona import stats
-from pomona.errors import PomonaError
+from pomona.errors import PomonaError, quantity
 from pomona.forget.divergence.cache import CachedSide, keeping
 from pomona.forget.divergence.figures import Figures, Log, corrected
 from pomona.forget.divergence.measures import losses, measured
@@ -340,7 +340,10 @@ class _Reading:
         if self.reason is not None:
             notes.append(f"Only bits per byte can be compared: {self.reason}.")
         if self._empty:
-            notes.append(f"{self._empty:,} documents have no token to score and count nowhere.")
+            notes.append(
+                f"{quantity(self._empty, 'document has', 'documents have')} no token to score and "
+                f"{'counts' if self._empty == 1 else 'count'} nowhere."
+            )
         if paired and not figures.exact:
             notes.append(
                 "Of one side only the likeliest tokens and the mass of the others are known, so "

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from pomona._version import __version__
+from pomona.errors import quantity
 from pomona.merge.engine.streams import KEPT, MergePiece, block_of
 from pomona.merge.methods.kernels import kernel_of
 from pomona.merge.methods.linear import holds_odd
@@ -315,10 +316,10 @@ class Result:
                     if any(holds_odd(rows.stored(part)) for part in row_blocks(*rows.shape)):
                         self._odd.add(job.name)
         if self._odd:
-            yield (
-                f"{len(self._odd)} tensors are copied and hold NaN or infinity, the first is "
-                f"{min(self._odd)}: is its model damaged?"
+            odd = quantity(
+                len(self._odd), "tensor is copied and holds", "tensors are copied and hold"
             )
+            yield f"{odd} NaN or infinity, the first is {min(self._odd)}: is its model damaged?"
 
 
 def files_beside(plan: MergePlan, layout: ShardLayout) -> dict[str, bytes]:

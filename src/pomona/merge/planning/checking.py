@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from pomona.errors import PomonaError
+from pomona.errors import PomonaError, quantity
 from pomona.merge.plan import TensorJob
 from pomona.merge.planning.models import Opened
 from pomona.merge.reading.parameters import Method
@@ -105,7 +105,7 @@ class Problems:
         if len(told) == 1:
             raise told[0]
         if len(self._errors) > _SHOWN:
-            told.append(PomonaError(f"and {len(self._errors) - _SHOWN} more problems"))
+            told.append(PomonaError(f"and {quantity(len(self._errors) - _SHOWN, 'more problem')}"))
         if told:
             raise PomonaError("\n".join(map(str, told)))
 

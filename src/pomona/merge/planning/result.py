@@ -327,21 +327,18 @@ def _own(folder: Path) -> str | None:
 def merge_notes(builder: Builder, made: Sequence[TensorJob]) -> Iterator[str]:
     """Notes on a merge, from the jobs that were made and what was noticed on the way."""
     jobs = {job.name: job for job in made}
+    come = [*builder.optional.get("merge", ()), *builder.optional.get("pass", ())]
+    few = builder.optional.get("leave", ())
     told = {
-        f'are copied from "{builder.frame.name}"': builder.kept,
-        "are left out, since they are computed from config.json": builder.computed,
-        "of whole numbers differ and are those of the base or first model": builder.taken,
-        "are optional and come from the models that have them": [
-            *builder.optional.get("merge", ()),
-            *builder.optional.get("pass", ()),
-        ],
-        "are optional and left out, since too few models have them": builder.optional.get(
-            "leave", ()
-        ),
+        f'tensors copied from "{builder.frame.name}"': builder.kept,
+        "tensors left out, since they are computed from config.json": builder.computed,
+        "tensors of whole numbers that are those of the base or first model": builder.taken,
+        "optional tensors that come from the models that have them": come,
+        "optional tensors left out, since too few models have them": few,
     }
     for what, names in told.items():
         if names:
-            yield f"{len(names)} tensors {what}, the first is {names[0]}"
+            yield f"{what}: {len(names):,}, the first is {names[0]}"
     for model in builder.models.values():
         for name in sorted(model.stand_ins(jobs)):
             yield (

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from pomona.errors import PomonaError, nearest
+from pomona.errors import PomonaError, nearest, quantity
 from pomona.merge.preparing.adapter_files import Adapter
 from pomona.merge.preparing.adapters import find_tensor
 from pomona.merge.reading.parameters import pattern_of
@@ -79,7 +79,8 @@ def map_names(
         groups = Counter(_group(name) for name in copied)
         listed = ", ".join(f"{group}* ({count})" for group, count in sorted(groups.items()))
         notes.append(
-            f"{len(views[frame].names) - len(copied)} tensors merged, {len(copied)} copied "
+            f"{quantity(len(views[frame].names) - len(copied), 'tensor')}"
+            f" merged, {len(copied)} copied "
             f'from "{frame}": {listed}'
         )
     ordered = {model: out[model] for model in views}
@@ -164,7 +165,8 @@ def propose(view: View, frame: View, model: str) -> dict[str, str]:
             )
         if not targets and not (ties_in(view.folder) and all(map(is_head, names))):
             raise PomonaError(
-                f'finds no place for "{min(names)}" and {len(names) - 1} more tensors of '
+                f'finds no place for "{min(names)}" and {quantity(len(names) - 1, "more tensor")}'
+                " of "
                 f'"{model}" in {frame.folder}',
                 where="key_map: auto",
                 remedy="are these models of one family? if so, write the map out",
@@ -221,8 +223,9 @@ def _account(views: Mapping[str, View], frame: str) -> frozenset[str]:
     for model, view in others.items():
         extra = sorted(name for name in view.tensors if name not in known)
         if extra:
+            verb = "has" if len(extra) == 1 else "have"
             raise _wrong(
-                f'{len(extra)} tensors of "{model}" have no partner in "{frame}": '
+                f'{quantity(len(extra), "tensor")} of "{model}" {verb} no partner in "{frame}": '
                 f"{', '.join(extra[:3])}{', …' if len(extra) > 3 else ''}",
                 remedy=(
                     f"give their prefixes in {frame}: its tensors begin with "

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pomona.errors import PomonaError, nearest
+from pomona.errors import PomonaError, nearest, quantity
 from pomona.merge.preparing.adapter_files import read_adapter
 from pomona.merge.preparing.adapters import Adapted, adapted
 from pomona.merge.preparing.keymap import KeyMap, alike, map_names, named_as, ties_in
@@ -208,7 +208,10 @@ class Stages:
         taken = {stored.get(key, key): one for key, one in laid.taken.items()}
         self.views[name] = view.with_tensors({**taken, **self._keep(name, "adapted", made)})
         changed = len(made) + len(taken)
-        self.notes += [*laid.notes, f'"{name}": {changed} tensors changed by the adapter']
+        self.notes += [
+            *laid.notes,
+            f'"{name}": {quantity(changed, "tensor")} changed by the adapter',
+        ]
         self._changed(name, source, laid)
 
     def _changed(self, name: str, source: ModelSource, laid: Adapted) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pomona._version import __version__
+from pomona.errors import quantity
 from pomona.files import atomic_file, cache_folder
 from pomona.merge.plan import MergePlan, MergeResult, inputs_of
 from pomona.models.tensors import Tensors
@@ -234,7 +235,8 @@ def _readme(
         "---",
         f"# {_plain(title)}",
         "",
-        f"{told.parameters:,} parameters in {told.tensors:,} tensors ({counts}), merged by "
+        f"{quantity(told.parameters, 'parameter')} in {quantity(told.tensors, 'tensor')}"
+        f" ({counts}), merged by "
         f"Pomona {__version__} with seed {plan.seed}.",
         "",
         "## Recipe",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.errors import PomonaError
+from pomona.errors import PomonaError, quantity
 from pomona.merge.plan import MergePlan
 from pomona.merge.search.problem import ItemSelection, MergeTask
 from pomona.merge.search.trials import Score
@@ -88,7 +88,8 @@ def refuse_shared(valid: Items, test: Items) -> None:
     if shared:
         at = test.ids.index(shared[0])
         message = (
-            f"{len(shared)} items are in `valid` and in `test`, the first is {test.prompts[at]!r}"
+            f"{quantity(len(shared), 'item is', 'items are')}"
+            f" in `valid` and in `test`, the first is {test.prompts[at]!r}"
         )
         raise PomonaError(message, where="search", remedy="choose other rows with `where`")
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pomona.errors import PomonaError
+from pomona.errors import PomonaError, quantity
 from pomona.models.tensors.files import FLOATS, NewTensor, Stored, View
 from pomona.models.tensors.layouts import READERS
 from pomona.models.tensors.names import is_buffer, is_computed, linear_shapes, place_of
@@ -38,7 +38,8 @@ class Dequantised:
     def note(self, name: str) -> str:
         """What is told of a model whose weights these are."""
         return (
-            f'"{name}" is quantised ({self.method}): {len(self.made)} weights are numbers again, '
+            f'"{name}" is quantised ({self.method}): '
+            f"{quantity(len(self.made), 'weight is', 'weights are')} numbers again, "
             f"in {self.dtype}; what rounding has lost stays lost"
         )
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from pomona.documents import parse_json
-from pomona.errors import PomonaError
+from pomona.errors import PomonaError, quantity
 from pomona.files import atomic_file
 from pomona.models.torch.batches import in_batches, padded
 from pomona.models.torch.native import NativeModel
@@ -97,7 +97,7 @@ class Datastore:
         """
         where = "Datastore.of_answers"
         if len(prompts) != len(answers) or len(prompts) != len(groups or prompts):
-            counts = f"{len(prompts)} prompts, {len(answers)} answers"
+            counts = f"{quantity(len(prompts), 'prompt')}, {quantity(len(answers), 'answer')}"
             remedy = "give one of each a row"
             raise PomonaError(f"{counts} do not belong together", where=where, remedy=remedy)
         if dtype not in _TYPES:

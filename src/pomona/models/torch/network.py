@@ -22,7 +22,7 @@ from transformers import (
 from transformers.initialization import no_init_weights
 from transformers.utils import logging as transformers_logging
 
-from pomona.errors import PomonaError, nearest, reason_of
+from pomona.errors import PomonaError, nearest, quantity, reason_of
 from pomona.models.checkpoint import tensor_places
 from pomona.models.flops import Shape
 
@@ -140,7 +140,8 @@ def refuse_missing(report: dict[str, Any], where: Path) -> None:
     absent = [*sorted(report["missing_keys"]), *(str(key) for key in report["mismatched_keys"])]
     if absent:
         raise PomonaError(
-            f"{len(absent)} weights are missing or have the wrong shape, the first is {absent[0]}",
+            f"{quantity(len(absent), 'weight is missing or has', 'weights are missing or have')}"
+            f" the wrong shape, the first is {absent[0]}",
             where=where,
             remedy=(
                 "it must be a causal language model saved whole; config.json must fit the weights"
@@ -239,7 +240,9 @@ def replace_weights(network: PreTrainedModel, tensors: Iterable[tuple[str, NDArr
         left.discard(owner)
     if left:
         names = sorted(places.names[owner] for owner in left)
-        message = f"{len(names)} weights are missing, the first is {names[0]}"
+        message = (
+            f"{quantity(len(names), 'weight is', 'weights are')} missing, the first is {names[0]}"
+        )
         raise PomonaError(message, remedy="replace all the weights of the model")
 
 

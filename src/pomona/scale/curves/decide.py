@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.errors import PomonaError, nearest
+from pomona.errors import PomonaError, nearest, quantity
 from pomona.places import check_outputs
 from pomona.scale.curves.page import check_page, write_decisions
 from pomona.scale.curves.ranking import Agreement, agreement, extrapolated, signs
@@ -210,7 +210,7 @@ class _Judge:
         """As a smaller size ranks them."""
         levers = self._common([size])
         if len(levers) < 2:
-            note = f"{len(levers)} levers with values at {size} and at {self.last}"
+            note = f"{quantity(len(levers), 'lever')} with values at {size} and at {self.last}"
             return Method("one size", [size], len(levers), note=note)
         guess, drawn = self.values(levers, size), self.drawn(levers, size)
         return self._judged("one size", [size], levers, guess, drawn)

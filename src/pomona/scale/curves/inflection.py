@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from pomona import stats
-from pomona.errors import PomonaError, nearest
+from pomona.errors import PomonaError, nearest, quantity
 from pomona.places import check_outputs
 from pomona.scale.curves.page import check_page, write_inflection
 from pomona.scale.curves.reading import read_scores
@@ -230,7 +230,10 @@ class _Job:
             breakthrough=_breakthrough(line.values),
         )
         if len(line.sizes) < LEAST:
-            few = f"{len(line.sizes)} sizes cannot tell: {LEAST} are the least, more are better"
+            few = (
+                f"{quantity(len(line.sizes), 'size')}"
+                f" cannot tell: {LEAST} are the least, more are better"
+            )
             return replace(bare, note=few)
         if not np.ptp(line.values):
             return replace(bare, note="the value is the same at all sizes")

@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pomona import stats
+from pomona.errors import quantity
 from pomona.records import files_at
 
 Floats = NDArray[np.float64]
@@ -144,8 +145,8 @@ def scores_of(measured: Measured, resamples: int, seed: int) -> Scores:
             values[key] = value
             if draws.units > 1 and np.isfinite(resampled).all():
                 drawn[key] = resampled
-    n = f"{len(measured.ids):,} items"
-    what = n if clusters is None else f"{len(set(clusters)):,} clusters of the {n}"
+    n = f"{quantity(len(measured.ids), 'item')}"
+    what = n if clusters is None else f"{quantity(len(set(clusters)), 'cluster')} of the {n}"
     notes = [f"{measured.name}: intervals resample {what}."]
     higher = {metric.name: metric.higher_is_better for metric in measured.metrics}
     about = (list(measured.systems), higher, list(measured.parts), values, drawn)

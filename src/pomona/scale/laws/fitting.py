@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pomona import stats
-from pomona.errors import PomonaError
+from pomona.errors import PomonaError, quantity
 from pomona.scale.laws.forms import NAMES, Law, best_params, evaluate
 from pomona.scale.laws.huber import Loss, minimise
 from pomona.scale.laws.projection import starts
@@ -218,7 +218,10 @@ def check_told(runs: Runs, form: str) -> None:
             )
             raise PomonaError(f"{told}, which cannot tell a law", where=where, remedy=remedy)
     if len(runs) <= free:
-        message = f"{len(runs)} runs are too few for the {free} parameters of {form}"
+        message = (
+            f"{quantity(len(runs), 'run is', 'runs are')}"
+            f" too few for the {free} parameters of {form}"
+        )
         raise PomonaError(message, where=where, remedy=f"give {free + 1} or more")
     if form == "data_constrained":
         unique = runs.more.get("unique_tokens")
@@ -229,6 +232,7 @@ def check_told(runs: Runs, form: str) -> None:
         repeats = int((runs.tokens > 1.001 * unique).sum())
         if repeats < _FEWEST:
             message = (
-                f"{repeats} runs repeat their tokens, too few to tell what repetition is worth"
+                f"{quantity(repeats, 'run repeats its', 'runs repeat their')}"
+                " tokens, too few to tell what repetition is worth"
             )
             raise PomonaError(message, where=where, remedy="fit chinchilla")

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.errors import PomonaError
+from pomona.errors import PomonaError, are, quantity
 from pomona.records import Where
 from pomona.scale.tables.bases import base_rows
 from pomona.scale.tables.columns import (
@@ -323,16 +323,21 @@ class _Table:
             (np.isfinite(self.params) & np.isfinite(self.score)).sum()
         )
         if unknown:
-            notes.append(f"{unknown} rows without parameters or a score are left out")
+            notes.append(
+                f"{quantity(unknown, 'row')} without parameters or a score {are(unknown)} left out"
+            )
         days = self.published.dates
         if days is None:
             notes.append("there is no column of dates: all models are compared at once")
         elif months[0].month is None:
             notes.append("no model that counts has a date: all are compared at once")
         elif undated := int(np.isnat(days).sum()):
-            notes.append(f"{undated} rows without a date are in no month")
+            notes.append(f"{quantity(undated, 'row')} without a date {are(undated)} in no month")
         if again := len(self.published) - len(set(self.published.models)):
-            notes.append(f"{again} rows have the name of another one: each counts as a model")
+            notes.append(
+                f"{quantity(again, 'row has', 'rows have')}"
+                " the name of another one: each counts as a model"
+            )
         labels, called = self.published.clusters(np.flatnonzero(self.members["all"]))
         if not labels:
             notes.append("no model is left to compare: the flags say why")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona import stats
-from pomona.errors import PomonaError
+from pomona.errors import PomonaError, are, quantity
 from pomona.records import Where
 from pomona.scale.tables.columns import Columns, Published, parse_day, read_published
 from pomona.scale.tables.fits import Estimate, line, resamples_of
@@ -149,7 +149,10 @@ class _Dated:
         ends = (str(days.min()), str(days.max())) if len(rows) else (None, None)
         why = None
         if len(rows) < _LEAST:
-            why = f"{len(rows)} models are too few for a line: {_LEAST} are needed"
+            why = (
+                f"{quantity(len(rows), 'model is', 'models are')}"
+                f" too few for a line: {_LEAST} are needed"
+            )
         elif np.ptp(years) < _SPAN:
             why = f"the models span {12 * np.ptp(years):.0f} months: a line needs a year"
         if why:
@@ -199,7 +202,7 @@ class _Dated:
         notes = list(self.published.notes)
         undated = int(np.isnat(self.days).sum())
         if undated:
-            notes.append(f"{undated} rows without a date are left out")
+            notes.append(f"{quantity(undated, 'row')} without a date {are(undated)} left out")
         for name in self.there:
             missing = len(self.rows) - len(self.known(name))
             if missing:

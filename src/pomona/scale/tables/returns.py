@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona import stats
-from pomona.errors import PomonaError
+from pomona.errors import PomonaError, are, quantity
 from pomona.records import Where
 from pomona.scale.tables.columns import (
     Columns,
@@ -217,7 +217,9 @@ class _Sizes:
         notes = list(self.published.notes)
         left = len(self.published) - len(self.rows)
         if left:
-            notes.append(f"{left} rows without parameters or a score are left out")
+            notes.append(
+                f"{quantity(left, 'row')} without parameters or a score {are(left)} left out"
+            )
         if self.draws is None:
             count = len(set(self.labels))
             notes.append(f"the models are of {count} {self.called}: too few for an interval")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from pomona.answers.categories import NONE, Definitions
-from pomona.errors import PomonaError
+from pomona.errors import PomonaError, quantity
 from pomona.records import Records, TableSource, Where, as_records, as_text, read
 
 AUDIT = ("number", "label", "offensive", "porn")  # columns of the labels.csv of `data audit`
@@ -89,7 +89,7 @@ def _joined(
         raise PomonaError(f'column "{human}" has no labels', where=where, remedy=remedy)
     found = [(label, key) for label, key in labelled if key in places]
     if not found:
-        message = f"none of its {len(labelled):,} labels is of a row of the table"
+        message = f"of its {quantity(len(labelled), 'label')} none is of a row of the table"
         remedy = "name the column that both have: --id COLUMN"
         raise PomonaError(message, where=where, remedy=remedy)
     return HumanLabels(

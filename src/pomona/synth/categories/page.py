@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pomona.errors import quantity
 from pomona.files import write_into
 from pomona.pages import SCHEMA, clean, nominal, picture, quantitative, render
 from pomona.synth.categories.results import Annotated, written
@@ -20,7 +21,8 @@ def write_page(result: Annotated, folder: Path) -> None:
     if told is not None:
         lines.append(
             f"Cohen's κ with people {written(told.kappa)}; both say the same of "
-            f"{written(told.agree)}; {told.labels:,} labels, {told.open:,} of rows without a "
+            f"{written(told.agree)}; {quantity(told.labels, 'label')}"
+            f", {told.open:,} of rows without a "
             f"category, {told.unmatched:,} of rows that are not here."
         )
     pictures = []

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pomona.errors import quantity
 from pomona.pages import UNKNOWN, clean, within
 from pomona.synth.profile import Estimate
 
@@ -127,7 +128,7 @@ class Annotated:
 
     def error_lines(self) -> list[str]:
         """Why rows have no category, a line each reason."""
-        return [f"{count:,} rows: {clean(why)}" for why, count in self.errors.items()]
+        return [f"{quantity(count, 'row')}: {clean(why)}" for why, count in self.errors.items()]
 
 
 def written(one: Estimate) -> str:

@@ -17,7 +17,7 @@ from pomona.answers.categories import (
     label_rows,
     read_definitions,
 )
-from pomona.errors import PomonaError
+from pomona.errors import PomonaError, are, quantity
 from pomona.files import check_into
 from pomona.places import check_outputs
 from pomona.records import Card, Records, Where, as_records, as_text, card_of, files_at, read
@@ -172,15 +172,19 @@ def _notes(beside: Agreement | None) -> list[str]:
         return []
     notes = []
     if beside.unmatched:
-        notes.append(f"{beside.unmatched:,} labels are of rows that are not in the table")
+        notes.append(
+            f"{quantity(beside.unmatched, 'label is of a row', 'labels are of rows')}"
+            f" that {are(beside.unmatched)} not in the table"
+        )
     if beside.open:
         notes.append(
-            f"{beside.open:,} rows that people labelled have no category, and are in no figure of "
-            "agreement"
+            f"{quantity(beside.open, 'row')} that people labelled without a category "
+            f"{are(beside.open)} in no figure of agreement"
         )
     if beside.ambiguous:
         notes.append(
-            f"{beside.ambiguous:,} labels are of a text that is there more than once: its first "
+            f"{quantity(beside.ambiguous, 'label is', 'labels are')}"
+            " of a text that is there more than once: its first "
             "row counts"
         )
     return notes

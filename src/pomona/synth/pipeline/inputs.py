@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pomona.errors import PomonaError
+from pomona.errors import PomonaError, quantity
 from pomona.records import Records, as_text
 from pomona.synth.pipeline.sections import Data, refuse_lists
 from pomona.synth.teachers import Assignment
@@ -104,7 +104,11 @@ class Input:
         where = f'{self._records.source.where}, column "{self._data.id}"'
         if ids.null_count:
             remedy = "leave `id` out of the recipe: rows are then called by their numbers"
-            raise PomonaError(f"{ids.null_count} rows have no id", where=where, remedy=remedy)
+            raise PomonaError(
+                f"{quantity(ids.null_count, 'row has', 'rows have')} no id",
+                where=where,
+                remedy=remedy,
+            )
         counts = ids.value_counts()
         twice = np.flatnonzero(np.asarray(counts.field("counts")) > 1)
         if len(twice):

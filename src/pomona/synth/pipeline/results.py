@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pomona._version import __version__
+from pomona.errors import quantity
 from pomona.synth.pipeline.case import NOBODY
 from pomona.synth.pipeline.journal import Journal
 from pomona.synth.pipeline.recipe import SynthRecipe
@@ -190,7 +191,10 @@ class Synthesized:
     def headline(self) -> str:
         """Rows in, out, and rejects."""
         tally = self.tally
-        return f"{tally.rows_in:,} rows in, {tally.rows_out:,} out, {self.rejected:,} rejects"
+        return (
+            f"{quantity(tally.rows_in, 'row')} in, {tally.rows_out:,} out, "
+            f"{quantity(self.rejected, 'reject')}"
+        )
 
     def limits_met(self) -> list[str]:
         """The limits of the budget for which a teacher or a reward was not asked."""
@@ -202,7 +206,10 @@ class Synthesized:
     def _looked(self) -> list[str]:
         """What is told of copies."""
         told = (
-            [f"{self.tally.near_duplicates:,} near copies were left out."]
+            [
+                f"{quantity(self.tally.near_duplicates, 'near copy was', 'near copies were')}"
+                " left out."
+            ]
             if self.recipe["checks"]["near_duplicates"]
             else []
         )

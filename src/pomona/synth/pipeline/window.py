@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from pomona.errors import quantity
 from pomona.synth.pipeline.asking import Asking, Draw
 from pomona.synth.pipeline.case import (
     NOBODY,
@@ -86,7 +87,8 @@ class Windows:
         """Reject the rows without an answer whose language has as many as it may have."""
         for case in cases:
             if case.open and not case.kept and self._room(case.lang) <= 0:
-                reason = f"the limit of {self._recipe.limit:,} rows of {case.lang} is reached"
+                limit = quantity(self._recipe.limit or 0, "row")
+                reason = f"the limit of {limit} of {case.lang} is reached"
                 case.reject = Reject(case.row.asked.id, NOBODY, reason, asked=False)
 
     def _wanted(self, row: InputRow) -> int:

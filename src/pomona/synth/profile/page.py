@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pomona.errors import quantity
 from pomona.files import write_into
 from pomona.pages import UNKNOWN, clean, forest, p_value, picture, render
 from pomona.synth.profile.measures import Difference
@@ -109,7 +110,7 @@ def _side_table(side: SideProfile) -> Table:
         {"cells": [name, unit_of(name), estimate(one), counted(one)], "verdict": ""}
         for name, one in side.metrics.items()
     ]
-    words = f"{side.rows:,} texts."
+    words = f"{quantity(side.rows, 'text')}."
     return (clean(side.name), words, ["figure", "unit", "value", "of"], rows, 2)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from pomona.errors import quantity
 from pomona.pages import UNKNOWN, change, clean, count, p_value, places
 from pomona.synth.profile.figures import UNITS
 from pomona.synth.profile.measures import Difference, Estimate
@@ -83,7 +84,7 @@ class Profile:
     def headline(self) -> str:
         """What differs, in a line."""
         if not self.others:
-            return f"{clean(self.first.name)}: {self.first.rows:,} texts"
+            return f"{clean(self.first.name)}: {quantity(self.first.rows, 'text')}"
         told = []
         for other in self.others:
             sure = [

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 
-from pomona.errors import PomonaError
+from pomona.errors import PomonaError, quantity
 from pomona.stats import rows_of, softmax_regression
 from pomona.synth.routing.features import Features, Sees
 from pomona.synth.routing.measured import PRIOR, gains
@@ -177,7 +177,9 @@ def _differ(rewards: NDArray[np.float64]) -> bool:
 def _folds(rows: Sequence[Assignment], form: Form) -> NDArray[np.int64]:
     clusters = sorted({row.cluster or row.text for row in rows}, key=lambda c: lot(form.seed, c))
     if len(clusters) < form.folds:
-        message = f"{len(clusters)} sources have answers that differ in reward"
+        message = (
+            f"{quantity(len(clusters), 'source has', 'sources have')} answers that differ in reward"
+        )
         raise PomonaError(message, where="the router", remedy=f"give at least {form.folds}")
     number = {cluster: at % form.folds for at, cluster in enumerate(clusters)}
     return np.array([number[row.cluster or row.text] for row in rows])

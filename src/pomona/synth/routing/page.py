@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pomona.errors import quantity
 from pomona.files import write_into
 from pomona.pages import clean, forest, picture, render
 from pomona.synth.routing.results import EVERY, Routes, Routing
@@ -45,7 +46,7 @@ def _standings(routes: Routes) -> list[Table]:
     for group in routes.groups:
         cells = routes.cells(group)
         first = routes.of(routes.standings[0].policy, group)
-        words = f"{first.rows:,} rows of {first.sources:,} sources."
+        words = f"{quantity(first.rows, 'row')} of {quantity(first.sources, 'source')}."
         rows = [{"cells": list(each.values()), "verdict": ""} for each in cells]
         tables.append((clean(group), words, list(cells[0]), rows, 1))
     return tables

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from pomona.errors import quantity
 from pomona.pages import UNKNOWN, change, clean, count
 from pomona.synth.routing.policies import Fixed
 from pomona.synth.routing.router import Router
@@ -119,7 +120,9 @@ class Routes:
         every = [one for one in self.standings if one.group == EVERY]
         best = max(every, key=lambda one: one.value)
         told = f"{clean(best.policy)} is highest: {self.judge_name} {best.value:.1f} over "
-        return f"{told}{best.rows:,} rows, for {best.costs.generations:,} answers"
+        return (
+            f"{told}{quantity(best.rows, 'row')}, for {quantity(best.costs.generations, 'answer')}"
+        )
 
     def cells(self, group: str = EVERY) -> list[dict[str, str]]:
         """A row a policy, as texts, the highest first."""
@@ -178,7 +181,7 @@ class Routing:
         """What is best, in a line."""
         if self.routes is not None:
             return self.routes.headline()
-        return f"{clean(self.single)} is the best teacher alone, over {self.rows:,} rows"
+        return f"{clean(self.single)} is the best teacher alone, over {quantity(self.rows, 'row')}"
 
     def lines(self) -> list[str]:
         """What to know of it."""
@@ -187,7 +190,7 @@ class Routing:
         return [
             *([stars] if self.routes else []),
             f"The router was learned from {told['rows']:,} rows of {told['clusters']:,} sources on "
-            f"which rewards differ; on those it had not seen its teachers' mean reward was "
+            "which rewards differ; on those it had not seen its teachers' mean reward was "
             f"{told['unseen']:.4g}, that of the table {told['fixed']:.4g}.",
         ]
 

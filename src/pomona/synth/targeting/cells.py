@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pomona.errors import PomonaError
+from pomona.errors import PomonaError, quantity
 from pomona.records import NamedRows, as_text
 from pomona.stats import rows_of
 from pomona.synth.targeting.recipe import DISTANCE, LENGTH, MADE, TargetsRecipe
@@ -157,7 +157,7 @@ def refuse_nulls(table: pa.Table, names: Sequence[str], where: str) -> None:
     """Raise PomonaError for the first of these columns that has a null."""
     for name in names:
         if nulls := table.column(name).null_count:
-            message = f'column "{name}" is null in {nulls:,} rows'
+            message = f'column "{name}" is null in {quantity(nulls, "row")}'
             remedy = "fill them in, or leave these rows out: where"
             raise PomonaError(message, where=where, remedy=remedy)
 

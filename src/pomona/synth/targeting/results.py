@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from pomona.errors import quantity
 from pomona.pages import UNKNOWN, clean, within
 
 FORMAT = 1
@@ -99,11 +100,11 @@ class Plan:
     def headline(self) -> str:
         """How much is asked for where, in a line."""
         wanted = [cell for cell in self.cells if cell.asked]
-        told = f"{self.asked:,} rows for {len(wanted):,} of {len(self.cells):,} cells"
+        told = f"{quantity(self.asked, 'row')} for {len(wanted):,} of {len(self.cells):,} cells"
         weak = sum(bool(cell.weak) for cell in self.cells)
         told += f", {weak:,} of which answers are weak" if self.metric else ""
         if self.chosen is not None:
-            told += f"; {self.chosen:,} prompts found for them"
+            told += f"; {quantity(self.chosen, 'prompt')} found for them"
         return told
 
     def shown(self) -> list[dict[str, Any]]:
@@ -134,4 +135,4 @@ class Plan:
     def rest(self) -> str | None:
         """What is not shown of the cells."""
         left = sum(bool(cell.asked) for cell in self.cells) - _SHOWN
-        return f"{left:,} more cells: cells.csv has them" if left > 0 else None
+        return f"{quantity(left, 'more cell')}: cells.csv has them" if left > 0 else None

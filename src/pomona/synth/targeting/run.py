@@ -251,7 +251,7 @@ def _notes(cells: Sequence[Cell], chosen: Chosen | None, good: Quality | None) -
     if good is not None and not any(cell.weak for cell in cells):
         notes.append("no cell is surely weaker than all together: all goes to what is thin")
     if chosen is not None:
-        notes += [f"{count:,} prompts were {why}" for why, count in chosen.passed.items()]
+        notes += [f"prompts that were {why}: {count:,}" for why, count in chosen.passed.items()]
         short = sum(cell.asked - (cell.chosen or 0) for cell in cells)
         if short:
             notes.append(f"the pool has no prompts for {short:,} of the rows that are asked for")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from pomona.errors import PomonaError, positive
+from pomona.errors import PomonaError, positive, quantity
 from pomona.files import atomic_file, cache_folder
 from pomona.synth.teachers.kept import ProgramStore
 from pomona.synth.teachers.masks import Masked, between_masks, is_mask, mask
@@ -134,11 +134,11 @@ class Program:
             end = self._end(number)
             found = text.find(end, at)
             if found < 0:
-                return f"wrote {number} answers to {count} texts"
+                return f"wrote {quantity(number, 'answer')} to {quantity(count, 'text')}"
             answers.append(text[at:found])
             at = found + len(end)
         if text[at:].strip(self.trailing or None):
-            return f"wrote more than {count} answers to {count} texts"
+            return f"wrote more than {quantity(count, 'answer')} to {quantity(count, 'text')}"
         return answers
 
     def clean(self, answer: str) -> tuple[str, int | None]:

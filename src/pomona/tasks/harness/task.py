@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.errors import PomonaError, nearest
+from pomona.errors import PomonaError, nearest, quantity
 from pomona.models import Ask, Model, Spent
 from pomona.stats import MINIMUM, Resamples, interval, value_of
 from pomona.tasks.harness.asking import Messages, messages_of, request_of
@@ -159,7 +159,7 @@ class HarnessTask:
         task's own code raises.
         """
         if len(answers) != len(ids):
-            message = f"{len(answers)} answers but {len(ids)} ids"
+            message = f"{quantity(len(answers), 'answer')} but {quantity(len(ids), 'id')}"
             raise PomonaError(message, where=self.name, remedy="give an item one answer")
         given: list[list[Any]] = []
         for id_, answer in zip(ids, answers, strict=True):
