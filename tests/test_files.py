@@ -1,4 +1,6 @@
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +17,7 @@ from pomona.files import (
     check_ours,
     read_array,
     remove_from,
+    replace_directory,
     sweep,
     write_into,
 )
@@ -111,6 +114,31 @@ def test_a_file_of_somebody_else_is_not_overwritten_in_a_folder_of_ours(tmp_path
         make(tmp_path / "out", a="2", b="3")
     assert held(tmp_path / "out") == {"a": "1", "b": "mine"}
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_a_killed_attempt_carried_over_is_still_somebody_elses(tmp_path):
+    out, new = tmp_path / "out", tmp_path / "new"
+    make(out, a="1")
+    for name in ("sub/x", "copied", "empty/deep"):
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).write_text(name) if name != "empty/deep" else (out / name).mkdir()
+    shutil.copytree(out, new)
+    (new / "sub" / "x").unlink()
+    os.link(out / "sub" / "x", new / "sub" / "x")
+    (new / LISTING).unlink()
+    replace_directory(new, out)
+    assert held(out) == {"a": "1", "copied": "copied", "sub/x": "sub/x"}
+    assert (out / "empty" / "deep").is_dir()
+    assert json.loads((out / LISTING).read_text())["made"] == ["a"]
+
+
+def test_the_next_writer_takes_away_what_a_killed_one_left(tmp_path):
+    for name in ("a", "b"):
+        beside(tmp_path / name, pid=DEAD).write_text("half")
+    with atomic_file(tmp_path / "a") as partial:
+        partial.write_text("new")
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [beside(tmp_path / "b", pid=DEAD).name, "a"]
 
 
 def test_leftovers_are_swept_and_nothing_else(tmp_path):

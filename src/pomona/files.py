@@ -11,7 +11,7 @@ import re
 import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -64,7 +64,8 @@ def sync(path: Path) -> None:
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
     """Yield a path to write to; it replaces `path` when the block ends, and is removed when the
-    block fails. A link stays, and what it leads to is replaced.
+    block fails. A link stays, and what it leads to is replaced. What killed writers of it left
+    beside it goes.
 
     Raises PomonaError when a folder, a pipe or a device is at `path`.
     """
@@ -74,6 +75,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     if os.path.lexists(path) and not path.is_file():
         raise PomonaError("is no file", where=path, remedy=_ELSEWHERE)
     path.parent.mkdir(parents=True, exist_ok=True)
+    recover(path)
     partial = beside(path)
     try:
         yield partial
@@ -113,9 +115,11 @@ def replace_directory(new: Path, path: Path, kind: str = "") -> None:
     have put in `path` moves along. See `atomic_directory`. No link may be at `path`.
     """
     check_ours(path, kind)
-    made = set(_list(new, kind))
     before = _made(path) or frozenset[str]()
     others = [name for name in _files(path) if name not in before]
+    for name in others:
+        _take_back(path / name, new / name, new)
+    made = set(_list(new, kind))
     for name in others:
         if name in made or any(str(parent) in made for parent in PurePosixPath(name).parents):
             raise PomonaError(
@@ -203,8 +207,12 @@ class Leftover:
 
 
 def leftovers(folder: Path) -> list[Leftover]:
-    """What writers that are no more left in a folder."""
-    matches = [(name, _LEFT.fullmatch(name)) for name in os.listdir(folder)]  # noqa: PTH208
+    """What writers that are no more left in a folder; nothing where its names are kept from us."""
+    try:
+        names = os.listdir(folder)  # noqa: PTH208
+    except PermissionError:
+        return []
+    matches = [(name, _LEFT.fullmatch(name)) for name in names]
     return [
         Leftover(folder / name, match)
         for name, match in matches
@@ -281,6 +289,34 @@ def _carry(file: Path, place: Path) -> None:
         shutil.copy2(file, place, follow_symlinks=False)
 
 
+def _take_back(file: Path, place: Path, new: Path) -> None:
+    """Undo `_carry`, which a killed attempt did: what was carried would be listed as ours."""
+    if not os.path.lexists(place):
+        return
+    if place.is_dir() and not place.is_symlink():
+        emptied = place
+    else:
+        if not _is_carried(file, place):
+            return
+        place.unlink()
+        emptied = place.parent
+    with suppress(OSError):  # something else is in it
+        while emptied != new:
+            emptied.rmdir()
+            emptied = emptied.parent
+
+
+def _is_carried(file: Path, place: Path) -> bool:
+    """Whether one is the other, or a copy of it with its time."""
+    there, here = file.lstat(), place.lstat()
+    if os.path.samestat(there, here):
+        return True
+    if file.is_symlink() or place.is_symlink():
+        return file.is_symlink() and place.is_symlink() and file.readlink() == place.readlink()
+    known = (there.st_size, there.st_mtime_ns) == (here.st_size, here.st_mtime_ns)
+    return known and file_sha256(file) == file_sha256(place)
+
+
 def _discard(old: Path, path: Path) -> None:
     """Remove of a replaced folder what we made, and what has its name in the new one too."""
     if not old.is_dir():
@@ -331,8 +367,6 @@ def write_into(folder: Path, files: Mapping[str, str | Path], kind: str = "") ->
         folder.mkdir(parents=True, exist_ok=True)
     except FileNotFoundError:  # where only the kernel makes files
         raise PomonaError("cannot be made", where=folder, remedy=_ELSEWHERE) from None
-    for name in [*files, LISTING]:
-        recover(folder / name)
     # While they are written both the old and the new ones are ours: a kill leaves some of each.
     both = {name: [*digests.get(name, ()), digest] for name, digest in new.items()}
     names = sorted({*made, *files})

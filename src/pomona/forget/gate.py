@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 from pomona.documents import open_file
 from pomona.errors import PomonaError
-from pomona.files import recover, write_text
+from pomona.files import write_text
 from pomona.forget.change import Change, Comparison
 from pomona.forget.comparison import compare
 from pomona.forget.predictions import paths_of
@@ -131,7 +131,6 @@ def check(
         cases.append(_flips(compared.overall, max_flips, by))
     result = Checked(compared, by, cases)
     if junit is not None:
-        recover(junit)
         write_text(junit, result.junit())
     return result
 

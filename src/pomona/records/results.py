@@ -226,8 +226,6 @@ class Results:
             self._locks.append(Lock(_lock_of(where), doing="writing it", where=where, other="path"))
             if not is_remote(where):
                 recover(Path(os.path.realpath(where)))
-        if not is_remote(self._main):
-            recover(card_of(self._main))
         try:
             return _written(parse_json(self._locks[0].noted(), self._main, top=list))
         except PomonaError:  # nothing is noted, or the kill came before it was

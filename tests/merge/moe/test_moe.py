@@ -356,6 +356,11 @@ def test_models_that_do_not_fit_are_named(models: dict[str, Path], tmp_path: Pat
         'other: tensor "model.layers.0.self_attn.q_proj.bias" of "llama-1" has no place in a '
         "mixtral — choose a model without it, or another architecture"
     )
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"hidden_size": 0}))
+    assert 'other/config.json: "llama-1": no "hidden_size" above 0 — experts are' in refused(
+        tmp_path, models | {"llama-1": other}, **two("llama", gate_mode="random")
+    )
     told = two("llama") | {
         "experts": [{"source_model": "qwen3-1", **OPEN}, two("llama")["experts"][1]]
     }

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pomona.documents import open_file
 from pomona.errors import PomonaError, reason_of
-from pomona.files import atomic_file, recover
+from pomona.files import atomic_file
 from pomona.forget.compression.result import Compressed, CompressedModule, Progress
 from pomona.forget.compression.settings import Settings
 from pomona.models import fingerprint, gguf_header, names, present, require
@@ -72,7 +72,6 @@ def quantise(
     changed = [tensor for tensor in reader.tensors if types[tensor.name] != tensor.tensor_type.name]
     modules = [_module(tensor, types[tensor.name]) for tensor in changed]
     if not dry_run:
-        recover(out)
         with disk_guard(out), atomic_file(out) as partial:
             modules = list(_write(reader, types, partial, (signature, settings.method), progress))
             refuse_changed(before, stamp([file]), out)

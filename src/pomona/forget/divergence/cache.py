@@ -18,7 +18,7 @@ import torch
 
 from pomona.documents import parse_json
 from pomona.errors import PomonaError, reason_of
-from pomona.files import atomic_file, recover
+from pomona.files import atomic_file
 from pomona.forget.divergence.measures import Block, Known, top_of
 from pomona.forget.divergence.sides import Side, gguf_of
 from pomona.models import fingerprint, locate
@@ -75,7 +75,6 @@ def keeping(path: Path, side: Side) -> Iterator[Callable[[Unit, torch.Tensor, An
     names = ("name", "identity", "runs", "vocabulary", "prefix", "adds_prefix")
     told |= {name: getattr(side, name) for name in names}
     schema = _SCHEMA.with_metadata({_MARK: json.dumps(told).encode()})
-    recover(path)
     with (
         atomic_file(path) as partial,
         pq.ParquetWriter(partial, schema, compression="zstd", write_page_checksum=True) as file,

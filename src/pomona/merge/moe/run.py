@@ -254,6 +254,9 @@ class Mixture:
                 where=folder,
                 remedy=numbers_first(folder, str(self.told.base.plain)),
             )
+        for key in _SIZES:
+            if self.base.config.get(key, 0) < 1:
+                raise self._wrong(self.base, f'no "{key}" above 0')
         for model in self.models.values():
             for key in ("model_type", *_SIZES):
                 mine, theirs = self.base.config.get(key), model.config.get(key)
