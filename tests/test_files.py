@@ -123,11 +123,14 @@ def test_what_a_killed_attempt_carried_over_is_still_somebody_elses(tmp_path):
         (out / name).parent.mkdir(exist_ok=True)
         (out / name).write_text(name) if name != "empty/deep" else (out / name).mkdir()
     shutil.copytree(out, new)
+    (out / "later").mkdir()
+    (out / "later" / "y").write_text("later/y")
+    (new / "later").mkdir()  # the kill came before the link
     (new / "sub" / "x").unlink()
     os.link(out / "sub" / "x", new / "sub" / "x")
     (new / LISTING).unlink()
     replace_directory(new, out)
-    assert held(out) == {"a": "1", "copied": "copied", "sub/x": "sub/x"}
+    assert held(out) == {"a": "1", "copied": "copied", "later/y": "later/y", "sub/x": "sub/x"}
     assert (out / "empty" / "deep").is_dir()
     assert json.loads((out / LISTING).read_text())["made"] == ["a"]
 

@@ -291,19 +291,15 @@ def _carry(file: Path, place: Path) -> None:
 
 def _take_back(file: Path, place: Path, new: Path) -> None:
     """Undo `_carry`, which a killed attempt did: what was carried would be listed as ours."""
-    if not os.path.lexists(place):
-        return
-    if place.is_dir() and not place.is_symlink():
-        emptied = place
-    else:
+    if os.path.lexists(place) and (place.is_symlink() or not place.is_dir()):
         if not _is_carried(file, place):
             return
         place.unlink()
-        emptied = place.parent
-    with suppress(OSError):  # something else is in it
-        while emptied != new:
-            emptied.rmdir()
-            emptied = emptied.parent
+    for folder in (place, *place.parents):
+        if folder == new:
+            return
+        with suppress(OSError):  # it is not there, or something else is in it
+            folder.rmdir()
 
 
 def _is_carried(file: Path, place: Path) -> bool:

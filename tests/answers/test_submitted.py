@@ -110,6 +110,17 @@ def test_what_is_submitted_is_collected_once_and_asked_never_again(
     assert server.seen["POST /v1/batches"] == 2
 
 
+def test_half_a_character_in_a_result_is_not_asked_for_again(server: BatchServer, run: Run) -> None:
+    wanted = asks(2)
+    submit(run, wanted)
+    server.work()
+    server.files = {
+        name: text.replace(b"WORD 1", rb"A\ud83d") for name, text in server.files.items()
+    }
+    assert run(wanted).errors == [None, None]
+    assert run.texts(wanted) == ["WORD 0", "A\ufffd"]
+
+
 def test_a_batch_has_its_own_price(server: BatchServer, run: Run, tmp_path: Path) -> None:
     server.at_once = True
 

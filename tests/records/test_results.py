@@ -159,6 +159,14 @@ def test_a_file_of_somebody_else_in_the_place_of_a_lock_stays():
     assert Path(".o.parquet.lock").read_text() == "mine"
 
 
+def test_a_failure_after_a_kill_does_not_forget_what_is_ours():
+    subprocess.run([sys.executable, "-c", KILLED, "2"], check=False)
+    with pytest.raises(ValueError, match="no"), Results({"--out": "o.parquet", "pairs": "p.jsonl"}):
+        raise ValueError("no")
+    run(pairs="p.jsonl")
+    assert names() == ["in.jsonl", "o.parquet", "o.parquet.card.json", "p.jsonl"]
+
+
 @pytest.mark.parametrize("at", range(4))
 def test_a_kill_at_any_point_is_gone_on_from(at):
     run(pairs="p.jsonl")

@@ -156,7 +156,7 @@ class Results:
         self._partials: dict[str, Path] = {}
         self._locks: list[Lock] = []
         self._staged: Path | None = None
-        self._half_published = False
+        self._published = False
 
     def __enter__(self) -> Self:
         """Lock the results and look at what is in their places."""
@@ -204,7 +204,6 @@ class Results:
         # A kill from here on leaves results that no card lists yet. The note in the lock's file,
         # which stays then, tells the next run that they are ours. What an earlier killed run had
         # noted is so until it is replaced: a second kill may come before that.
-        self._half_published = True
         noted = [asdict(output) for output in (*self._journal, *outputs)]
         with disk_guard(self._main):
             self._locks[0].note(json.dumps(noted))
@@ -218,7 +217,7 @@ class Results:
                     partial.replace(os.path.realpath(where))
         with disk_guard(address(card_of(self._main))):
             card.write(self._main)
-        self._half_published = False
+        self._published = True
         return card
 
     def _lock(self) -> list[Written]:
@@ -232,8 +231,10 @@ class Results:
             return []
 
     def _release(self) -> None:
+        # A note stays, of an earlier run that was killed too, until what it lists is in a card.
         for lock in self._locks:
-            lock.close() if self._half_published else lock.release()
+            noted = not self._published and lock.noted()
+            lock.close() if noted else lock.release()
 
     def _refuse_foreign(self, ours: Iterable[Written]) -> None:
         known = {(_resolved(self._main, one.path), one.size, one.sha256) for one in ours}

@@ -255,7 +255,7 @@ class Mixture:
                 remedy=numbers_first(folder, str(self.told.base.plain)),
             )
         for key in _SIZES:
-            if self.base.config.get(key, 0) < 1:
+            if (self.base.config.get(key) or 0) < 1:
                 raise self._wrong(self.base, f'no "{key}" above 0')
         for model in self.models.values():
             for key in ("model_type", *_SIZES):

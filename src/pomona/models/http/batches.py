@@ -13,11 +13,10 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
 
-from pomona.documents import parse_json
 from pomona.errors import PomonaError
 from pomona.models.concurrency import Retries, TransientError, retrying
 from pomona.models.http.choices import body_of, choices_of, held, no_option
-from pomona.models.http.client import Section, checked, json_of, refused, usage_of
+from pomona.models.http.client import Section, checked, json_of, refused, usage_of, value_of
 from pomona.models.http.model import HttpModel
 from pomona.models.model import CostModel
 from pomona.models.request import Draw, ModelError, Reply, Request, Spent, check
@@ -204,8 +203,8 @@ class HttpBatches:
             async with aclosing(self._lines(file)) as lines:
                 async for raw in lines:
                     try:
-                        line = checked(parse_json(raw, "a line"), _Line, self._where)
-                    except PomonaError:
+                        line = checked(await value_of(raw, "a line"), _Line, self._where)
+                    except (PomonaError, TransientError):
                         continue  # whose it is nobody can tell: the request has no result
                     if line.custom_id in asks:
                         yield line.custom_id, await self._result(line, asks[line.custom_id])

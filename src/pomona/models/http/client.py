@@ -101,7 +101,7 @@ class HttpClient:
             reason = f"no whole answer within {self._longest:g} s, {_SIGNS} times the timeout"
             raise TransientError(reason, timeout=True) from error
         self._check(response, content)
-        return await _value(content, "the answer")
+        return await value_of(content, "the answer")
 
     async def events(
         self, path: str, body: Mapping[str, Any]
@@ -233,7 +233,7 @@ async def _lines(parts: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
         yield b"".join(begun)
 
 
-async def _value(data: bytes, what: str) -> Any:
+async def value_of(data: bytes, what: str) -> Any:
     """The JSON value that `data` is; what takes long to read is read while others go on. Half of a
     surrogate pair, as some servers write where an answer ends within a character, is U+FFFD: asking
     again would be paid for, and end there again.
@@ -249,7 +249,7 @@ async def _value(data: bytes, what: str) -> Any:
 
 
 async def _event(data: bytes) -> dict[str, Any]:
-    event = await _value(data, "an event")
+    event = await value_of(data, "an event")
     if not isinstance(event, dict):
         raise TransientError("an event is not a JSON object")
     _refuse_error(event)
