@@ -25,7 +25,14 @@ ROWS = [
     {"text": " \u3000", "lang": None, "score": float("nan"), "n": 4},
 ]
 MORE = [
-    {"meta": {"url": "a.org"}, "tags": ["x"], "day": "2024-05-01", "p@m": 1.0, "ok": True},
+    {
+        "meta": {"url": "a.org"},
+        "tags": ["x"],
+        "day": "2024-05-01",
+        "p@m": 1.0,
+        "ok": True,
+        "no": None,
+    },
     {"meta": None, "tags": [], "day": "2024-05-02", "p@m": 2.0, "ok": False},
     {"meta": {"url": None}, "tags": None, "day": None, "p@m": None, "ok": None},
     {"meta": {"url": "b.org"}, "tags": ["x", "y"], "day": "2025-01-01", "p@m": 4.0, "ok": True},
@@ -73,6 +80,9 @@ def held(text: str) -> list[bool | None]:
         "number(text) > 1": "----",
         "abs(-n) > 2 and -n < +1": "fftt",
         "n == 99999999999999999999 or n == 1": "tfff",
+        "no > 1 or n == 1": "t---",  # a column without any value
+        'no == lang or "x" in no or no in ["x"] or no == no': "----",
+        "not no or -no / 2 > n or empty(no) or len(no) > 1": "tttt",
     }.items(),
 )
 def test_conditions(text: str, wanted: str) -> None:

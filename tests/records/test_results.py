@@ -159,6 +159,14 @@ def test_a_file_of_somebody_else_in_the_place_of_a_lock_stays():
     assert Path(".o.parquet.lock").read_text() == "mine"
 
 
+def test_a_failure_leaves_no_folder_that_was_made_for_the_results():
+    files = {"--out": "new/o.parquet", "pairs": "new/deep/p.jsonl"}
+    with pytest.raises(ValueError, match="no"), Results(files) as results:
+        results.partial("pairs").touch()
+        raise ValueError("no")
+    assert names() == ["in.jsonl"]
+
+
 def test_a_failure_after_a_kill_does_not_forget_what_is_ours():
     subprocess.run([sys.executable, "-c", KILLED, "2"], check=False)
     with pytest.raises(ValueError, match="no"), Results({"--out": "o.parquet", "pairs": "p.jsonl"}):

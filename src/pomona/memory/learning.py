@@ -22,7 +22,7 @@ from pomona.memory.selecting import SHORTLIST, MemorySelector, Shortlist
 from pomona.memory.selector import Selector, cross_fitted
 from pomona.models import Model, Request, load, wait_for
 from pomona.places import check_outputs
-from pomona.records import Where, files_at
+from pomona.records import Where, files_at, read
 from pomona.tasks import Metric, metric as metric_of
 
 PENALTY = 0.003
@@ -124,7 +124,8 @@ def _rows(inputs: Where, memory: RowMemory, drawn: str | None) -> list[_Row]:
         of = str(row[group]) if group and memory.form.grouped else ""
         rows.append(_Row(texts[0], texts[1], of, given))
     if not rows:
-        raise PomonaError("has no rows", where=str(inputs), remedy="give rows to learn from")
+        where = read(inputs).source.where
+        raise PomonaError("has no rows", where=where, remedy="give rows to learn from")
     return rows
 
 

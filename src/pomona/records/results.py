@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -155,6 +156,7 @@ class Results:
         self._stamps, self._dry_run, self._notes = stamps, dry_run, tuple(notes)
         self._partials: dict[str, Path] = {}
         self._locks: list[Lock] = []
+        self._made: list[Path] = []
         self._staged: Path | None = None
         self._published = False
 
@@ -222,6 +224,8 @@ class Results:
 
     def _lock(self) -> list[Written]:
         for where in self._files.values():
+            if not is_remote(where):
+                self._made += [one for one in _lock_of(where).parents if not one.exists()]
             self._locks.append(Lock(_lock_of(where), doing="writing it", where=where, other="path"))
             if not is_remote(where):
                 recover(Path(os.path.realpath(where)))
@@ -235,6 +239,10 @@ class Results:
         for lock in self._locks:
             noted = not self._published and lock.noted()
             lock.close() if noted else lock.release()
+        made = [] if self._published else sorted(self._made, reverse=True)  # the deepest first
+        for folder in made:
+            with suppress(OSError):  # something is in it
+                folder.rmdir()
 
     def _refuse_foreign(self, ours: Iterable[Written]) -> None:
         known = {(_resolved(self._main, one.path), one.size, one.sha256) for one in ours}

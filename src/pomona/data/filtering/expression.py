@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from pomona.data.filtering.values import (
     FUNCTIONS,
+    NOTHING,
     Run,
     Value,
     absent,
@@ -29,6 +30,7 @@ from pomona.data.filtering.values import (
     constant,
     member,
     quotient,
+    taken_as,
 )
 from pomona.errors import PomonaError, first_line, nearest
 from pomona.records import ROLES, Records, is_chat, lists_in
@@ -129,14 +131,14 @@ class _Reader:
             level = [child for node in level for child in ast.iter_child_nodes(node)]
 
     def _truth(self, node: ast.expr) -> Value:
-        value = self._value(node)
+        value = taken_as(self._value(node), "truth")
         if value.kind != "truth":
             message = f"{self._named(node)} is a {value.kind}, not a condition"
             raise self.wrong(node, message, "compare it, for example with > or ==")
         return value
 
     def _number(self, node: ast.expr) -> Value:
-        value = self._value(node)
+        value = taken_as(self._value(node), "number")
         if value.kind != "number":
             message = f"{self._named(node)} is a {value.kind}, not a number"
             remedy = "number(…) reads text, null where it is none" if value.kind == "text" else None
@@ -252,7 +254,8 @@ class _Reader:
         if one.null or other.null:
             node = left if one.null else right
             raise self.wrong(node, "nothing is equal to null", "write NAME is None")
-        found = compared(_SIGNS[type(sign)], one, other)
+        one = taken_as(one, "text" if other.kind == NOTHING else other.kind)
+        found = compared(_SIGNS[type(sign)], one, taken_as(other, one.kind))
         if found is None:
             message = f"{self._named(left)} is a {one.kind} and {self._named(right)} a {other.kind}"
             known = {one.kind, other.kind} == {"text", "number"}
@@ -268,6 +271,7 @@ class _Reader:
         one = self._value(left)
         if isinstance(right, ast.List | ast.Tuple | ast.Set):
             among = [self._value(item) for item in right.elts]
+            one = taken_as(one, among[0].kind) if among else one
             for item, value in zip(right.elts, among, strict=True):
                 if value.constant is None or value.kind != one.kind:
                     message = f"{self._named(item)} is not a {one.kind} as {self._named(left)} is"
@@ -276,7 +280,7 @@ class _Reader:
                 return member(one, [value.constant for value in among])
             wrong = f"no {one.kind} can be in it" if among else "there is nothing in it"
             raise self.wrong(right, wrong, 'write lang in ["de", "en"]')
-        other = self._value(right)
+        other = taken_as(self._value(right), "text")
         if other.kind != "text" or one.kind != "text" or one.constant is None:
             message = f"{self._named(left)} in {self._named(right)} is no question"
             remedy = 'write lang in ["de", "en"], or "part of it" in text'
@@ -300,6 +304,8 @@ class _Reader:
             )
         function = FUNCTIONS[name]
         given = [self._argument(name, place, part) for place, part in enumerate(node.args)]
+        wanted = [kinds.removeprefix("fixed ").split()[0] for kinds in function.kinds]
+        given = [*map(taken_as, given, wanted)] if len(given) == len(wanted) else given
         if (wrong := function.refuses(given)) is not None:
             raise self.wrong(node, f"{self._named(node)}: {wrong}", f"write {function.usage}")
         try:

@@ -14,6 +14,8 @@ import pyarrow.compute as pc
 from pomona.records import chat_texts
 
 Run = Callable[[pa.RecordBatch], Any]
+NOTHING = "column without values"  # the kind of a column of null alone
+_TYPES = {"text": pa.string(), "number": pa.float64(), "truth": pa.bool_()}
 _SEEN = r"[^\s\p{Z}]"  # what is no white space, as in `Records.complete`
 _NUMERAL = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 
@@ -21,7 +23,7 @@ _NUMERAL = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 @dataclass(frozen=True)
 class Value:
     """`run` gives the value of each row of a batch, an array `[n]` or one for all. `kind` is
-    text, number, truth, time, list, struct, null or another name of Arrow's.
+    text, number, truth, time, list, struct, null, NOTHING or another name of Arrow's.
     """
 
     kind: str
@@ -81,6 +83,13 @@ def column(name: str, type: pa.DataType) -> Value:
     return _loaded(type, lambda rows: rows.column(name))
 
 
+def taken_as(value: Value, kind: str) -> Value:
+    """A column without any value is one of any kind: of each row nothing is known."""
+    if value.kind != NOTHING or kind not in _TYPES:
+        return value
+    return Value(kind, _TYPES[kind], lambda rows: value.run(rows).cast(_TYPES[kind]))
+
+
 def _loaded(type: pa.DataType, run: Run) -> Value:
     kinds = pa.types
     if kinds.is_decimal(type) or kinds.is_float16(type):
@@ -90,6 +99,7 @@ def _loaded(type: pa.DataType, run: Run) -> Value:
     if kinds.is_integer(type):
         return Value("number", type, run)
     for kind, is_kind in (
+        (NOTHING, kinds.is_null),
         ("text", kinds.is_string),
         ("truth", kinds.is_boolean),
         ("time", kinds.is_temporal),

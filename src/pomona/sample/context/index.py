@@ -217,7 +217,7 @@ def _passages(inputs: Any, column: str, source: str | None, longest: int) -> pa.
             sources += [None if origin is None else str(origin)] * len(parts)
     if not texts:
         remedy = "give rows with text"
-        raise PomonaError("there is no text to search", where="Index.build", remedy=remedy)
+        raise PomonaError("there is no text to search", where=rows.source.where, remedy=remedy)
     strings = [pa.array(column, pa.string()) for column in (texts, sources)]
     return pa.table(dict(zip(("text", "source"), strings, strict=True)))
 
