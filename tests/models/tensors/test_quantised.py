@@ -564,6 +564,19 @@ def test_half_a_tensor_is_refused_by_its_shape(
     assert says in str(error.value)
 
 
+def test_groups_of_layers_may_have_blocks_or_none(tmp_path: Path) -> None:
+    scales = {"a": np.ones((2, 2), np.float32), "b": np.ones((8, 1), np.float32)}
+    tensors = {f"m.{key}.weight_scale": scale for key, scale in scales.items()}
+    tensors |= {f"m.{key}.weight": W for key in scales}
+    groups = {"a": {"weights": {"block_structure": [4, 4]}}, "b": {"weights": {"num_bits": 8}}}
+    settings = {"quant_method": "compressed-tensors", "config_groups": groups}
+    types = {f"{key}.weight": "F8_E4M3" for key in scales}
+    assert len(read(checkpoint(tmp_path / "m", tensors, settings, **types))) == 2
+    settings["config_groups"] = {"a": groups["a"]}
+    with pytest.raises(PomonaError, match=r"m.b.weight_scale \[8, 1\] where \[2, 2\] is wanted"):
+        read(checkpoint(tmp_path / "m", tensors, settings, **types))
+
+
 def test_half_a_weight_is_refused_where_the_configuration_tells_its_shape(tmp_path: Path) -> None:
     """Of half of AQLM's codes nothing else tells: the other half would be inputs."""
     name = "model.layers.0.self_attn.q_proj"

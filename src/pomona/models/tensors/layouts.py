@@ -54,6 +54,8 @@ def _scaled(model: Quantised) -> Iterator[PackedWeight]:
         if len(stored.shape) < 2 or not prod(stored.shape):
             raise model.wrong(name, f"is {list(stored.shape)}, no matrix", "copy it again")
         grid = grid_of(stored.shape, scales.shape, own)
+        if grid is None and model.mixed:  # of a group of layers without blocks
+            grid = grid_of(stored.shape, scales.shape, ())
         if grid is None:
             model.fits(name, {scale: _grid(stored.shape, own[0])} if own else {})
             raise model.misfit(name, stored, scales)

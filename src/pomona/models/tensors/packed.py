@@ -118,11 +118,7 @@ class Quantised:
 
     def blocks(self) -> list[list[int]]:
         """Rows and columns that share a scale, where the settings say it."""
-        said = [self.settings.get("weight_block_size")]
-        for rule in self.rules():
-            group = rule.get("group_size")
-            grouped = type(group) is int and group > 0
-            said.append(rule.get("block_structure") or ([1, group] if grouped else None))
+        said = [self.settings.get("weight_block_size"), *map(_block, self.rules())]
         blocks = [block for block in said if block is not None]
         for block in blocks:
             sides = block if isinstance(block, list) else []
@@ -135,6 +131,11 @@ class Quantised:
                     remedy="two whole numbers are known, such as [128, 128]",
                 )
         return blocks
+
+    @property
+    def mixed(self) -> bool:
+        """Whether some groups of layers have blocks and others none."""
+        return len({_block(rule) is None for rule in self.rules()}) == 2
 
     def misfit(self, weight: str, *others: Stored) -> PomonaError:
         """The error for parts of a weight that do not fit each other."""
@@ -158,6 +159,12 @@ class Quantised:
             ]
             text = f"and what belongs to it do not fit: {', '.join(told)}"
             raise self.wrong(weight, text, "copy it again")
+
+
+def _block(rule: Mapping[str, Any]) -> Any:
+    group = rule.get("group_size")
+    grouped = type(group) is int and group > 0
+    return rule.get("block_structure") or ([1, group] if grouped else None)
 
 
 def bits_of(words: NDArray[Any], bits: int, axis: int) -> NDArray[np.int32]:
