@@ -183,7 +183,13 @@ QUANTISED: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
         },
     ),
     (
-        {"quant_method": "aqlm"},
+        {
+            "quant_method": "aqlm",
+            "num_codebooks": 2,
+            "nbits_per_codebook": 8,
+            "out_group_size": 2,
+            "in_group_size": 4,
+        },
         {
             "q.codes": np.ones((4, 2, 2), np.int8),
             "q.codebooks": np.ones((2, 256, 2, 4), np.float16),
