@@ -168,6 +168,11 @@ def test_a_broken_row_is_named_with_its_line_and_rejected_where_it_is_asked_for(
     assert reasons[1:] == ['column "completion" is null', 'column "group" is null']
     (items,) = out.glob("steps/test-items-*/items.parquet")
     assert pq.read_table(items).num_rows == len(test) - 2
+    gone = [json.dumps({**json.loads(row), "completion": None}) for row in rows if '"test"' in row]
+    (project / "rows.jsonl").write_text("\n".join(gone))
+    says = rf"rows.jsonl: {len(gone)} rows are rejected, and none is left — fill what templates"
+    with pytest.raises(PomonaError, match=says):
+        run(project / "recipe.yaml", project / "other")
 
 
 def test_a_truncated_checkpoint_is_named(project: Path) -> None:

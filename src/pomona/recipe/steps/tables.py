@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pomona.errors import PomonaError, nearest
+from pomona.errors import PomonaError, nearest, quantity
 from pomona.files import write_json
 from pomona.ledger import Meter
 from pomona.recipe.steps import Cost, StepContext
@@ -147,7 +147,12 @@ def wanted_rows(step: StepContext) -> Records:
     named += [[p[name]] for name in ("group", "cluster", "project", "options") if p[name]]
     needed = [*dict.fromkeys(name for each in named for name in each)]
     there = [name for name in needed if name in rows.column_names]  # else a better error comes
-    return rows.complete(*there, texts=[one for one in there if p["completion"] == f"{{{one}}}"])
+    kept = rows.complete(*there, texts=[one for one in there if p["completion"] == f"{{{one}}}"])
+    if kept.rejected and next(iter(kept.stream()), None) is None:
+        message = f"{quantity(kept.rejected, 'row is', 'rows are')} rejected, and none is left"
+        remedy = "fill what templates and columns need; on_error: stop names the first such row"
+        raise PomonaError(message, where=rows.source.where, remedy=remedy)
+    return kept
 
 
 def _of_groups(rows: Records, column: str | None, groups: Sequence[str] | None) -> Records:
