@@ -161,8 +161,10 @@ def test_work_that_goes_on_after_half_of_it_was_removed_is_removed_too(tmp_path)
     folder = workspace.folder
     (folder / "half").write_text("x")
     folder.rename(folder.with_name(folder.name.replace("work", "gone")))
+    workspace = Workspace(tmp_path / "work", PLAN | {"seed": 2})  # that one was done
     workspace.refuse_another("scoring")
     workspace.begin()
+    assert Workspace(tmp_path / "work", PLAN).differences() == ["seed"]
     workspace.remove()
     assert list(tmp_path.iterdir()) == []
 

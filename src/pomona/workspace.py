@@ -166,10 +166,10 @@ class Workspace:
 
     def differences(self) -> list[str]:
         """The names of what differs between this plan and that of the work in the folder; none
-        where it holds no work.
+        where it holds no work, or what a kill left while work was removed.
         """
         marked = self._read()
-        old = marked["plan"] if marked else self.plan
+        old = marked["plan"] if marked and self.folder.is_dir() else self.plan
         names = {*old, *self.plan}
         return sorted(name for name in names if old.get(name) != self.plan.get(name))
 
@@ -195,7 +195,10 @@ class Workspace:
         is full.
         """
         with disk_guard(self.root):
-            if self._read() is None:
+            before = self._read()
+            if before is not None and before["plan"] != self.plan and not self.folder.is_dir():
+                write_json(self._marker, {**before, "plan": self.plan})
+            if before is None:
                 made = not self.root.exists()
                 marked = {"id": secrets.token_hex(8), "made": made, "plan": self.plan}
                 # Before the folder that it names: without it nobody would know whose that is. And
