@@ -206,7 +206,7 @@ def check(strategy: Strategy, models: Sequence[Model], judge: Model | None) -> N
     """
     if strategy.reward in KEPT and able(models, "check") is None:
         message = f'"{strategy.reward}" is of markers, and none is given that can be measured'
-        remedy = "give one to a model that was trained with markers, such as --markers length=short"
+        remedy = "give one to a model that was trained with markers, --markers NAME=VALUE"
         raise PomonaError(message, where=f'strategy "{strategy.name}"', remedy=remedy)
     if strategy.utility == "embedding":
         embedder(strategy, able([judge, *models], "embed"))
