@@ -91,15 +91,19 @@ class HttpClient:
         try:
             # A server that sends white space for ever has not answered.
             async with (
-                asyncio.timeout(self._longest),
+                asyncio.timeout(None if "files" in sent else self._longest),
                 self._client.stream(method, self._url(path), **sent) as response,
             ):
                 content = await _whole(response)
         except httpx.HTTPError as error:
             raise _transient(error) from error
-        except TimeoutError as error:
-            reason = f"no whole answer within {self._longest:g} s, {_SIGNS} times the timeout"
-            raise TransientError(reason, timeout=True) from error
+        except TimeoutError as error:  # once is long enough: it is not asked again
+            raise ModelError(
+                f"no whole answer within {self._longest:g} s, {_SIGNS} times the timeout",
+                status=504,
+                where=self.base,
+                remedy="raise the timeout, or ask for fewer tokens",
+            ) from error
         self._check(response, content)
         return await value_of(content, "the answer")
 
