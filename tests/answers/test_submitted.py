@@ -20,7 +20,7 @@ from tests.batch_server import BatchServer, shouting
 from pomona.answers import Account, Budget, CachedModel, Exhausted, Fetched, InBatches, Submitted
 from pomona.errors import PomonaError
 from pomona.models import BatchTerms, ModelError, Request, RetryPolicy
-from pomona.models.http import HttpBatches, HttpModel, NoBatches, Single
+from pomona.models.http import HttpBatches, HttpModel, NoBatches, Single, client
 
 QUICK = RetryPolicy(attempts=3, first=0.001, longest=0.002)
 
@@ -119,6 +119,23 @@ def test_half_a_character_in_a_result_is_not_asked_for_again(server: BatchServer
     }
     assert run(wanted).errors == [None, None]
     assert run.texts(wanted) == ["WORD 0", "A\ufffd"]
+
+
+def test_a_line_without_end_takes_no_other_along(
+    server: BatchServer, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "_MOST_EVENT", 4096)
+    wanted = asks(3)
+    submit(run, wanted)
+    server.work()
+    server.files = {
+        name: text.replace(b"WORD 1", b"WORD " * 5000) for name, text in server.files.items()
+    }
+    assert submit(run, wanted).requests == 1  # of which there is no result
+    assert run.texts([wanted[0], wanted[2]]) == ["WORD 0", "WORD 2"]
+    server.work()
+    assert run(wanted).errors == [None] * 3
+    assert run.texts(wanted) == ["WORD 0", "WORD 1", "WORD 2"]
 
 
 def test_a_batch_has_its_own_price(server: BatchServer, run: Run, tmp_path: Path) -> None:

@@ -76,12 +76,12 @@ class HttpClient:
         return await self._answer("POST", path, files=files, data=fields)
 
     async def lines(self, path: str) -> AsyncGenerator[bytes, None]:
-        """The lines of a file, as they come."""
+        """The lines of a file, as they come; of one that is too long nothing."""
         try:
             async with self._client.stream("GET", path) as response:
                 if response.status_code != httpx.codes.OK:
                     self._check(response, await _whole(response))
-                async with aclosing(_lines(response.aiter_bytes())) as coming:
+                async with aclosing(_lines(response.aiter_bytes(), cut=True)) as coming:
                     async for line in coming:
                         yield line
         except httpx.HTTPError as error:
@@ -218,7 +218,8 @@ async def _data(parts: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
         yield b"\n".join(data)
 
 
-async def _lines(parts: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+async def _lines(parts: AsyncIterator[bytes], *, cut: bool = False) -> AsyncGenerator[bytes, None]:
+    """Each line; one of more than `_MOST_EVENT` bytes is an error, or empty where it is `cut`."""
     begun: list[bytes] = []
     size, after_return = 0, False
     async for part in parts:
@@ -227,9 +228,12 @@ async def _lines(parts: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
         after_return = after_return or part.endswith(b"\r")
         for line in part.splitlines(keepends=True):
             size += len(line)
-            if size > _MOST_EVENT:
+            if size <= _MOST_EVENT:
+                begun.append(line)
+            elif cut:
+                begun.clear()
+            else:
                 raise TransientError(f"a line of the stream has more than {_MOST_EVENT:,} bytes")
-            begun.append(line)
             if line.endswith((b"\n", b"\r")):
                 yield b"".join(begun).rstrip(b"\r\n")
                 begun, size = [], 0
