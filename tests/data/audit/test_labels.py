@@ -58,7 +58,7 @@ def put(row: int, column: int, value: str) -> Callable[[Rows], None]:
         ),
         (
             lambda rows: rows.pop(3),
-            r"labels.csv: 1 numbers of the sample are missing: 3 — put the rows back",
+            r"labels.csv: 1 number of the sample is missing: 3 — put the rows back",
         ),
         (
             lambda rows: rows.__delitem__(slice(1, 9)),

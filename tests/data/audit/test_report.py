@@ -167,6 +167,6 @@ def test_spoilt_labels_leave_the_last_report(audit: Path, edit: Callable[..., Pa
     audit_report(audit)
     before = (audit / "report.json").read_bytes()
     edit(lambda rows: rows.pop())
-    with pytest.raises(Exception, match="numbers of the sample are missing"):
+    with pytest.raises(Exception, match="number of the sample is missing"):
         audit_report(audit)
     assert (audit / "report.json").read_bytes() == before
