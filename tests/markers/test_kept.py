@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+import types
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
+from pomona.answers import Budget
 from pomona.errors import PomonaError
 from pomona.markers import MarkersContext, Taxonomy, Trained
 from pomona.markers.kept import Wishes
@@ -95,25 +98,41 @@ def test_draws_end_with_the_first_answer_that_keeps_to_what_is_given() -> None:
     assert (two.text, two.scores) == (LONG, (0.5, 1.0))
 
 
-def test_a_check_of_ones_own_ends_a_pool_and_is_asked_once_for_each_text() -> None:
+def test_a_check_of_ones_own_ends_a_pool_and_is_asked_once_for_each_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     asked: list[str] = []
 
     def fits(prompt: str, text: str) -> int:
         asked.append(text)
         return len(text) <= 4
 
-    import sys
-    import types
-
     module = types.ModuleType("own_checks")
     module.fits = fits  # type: ignore[attr-defined]
-    sys.modules["own_checks"] = module
+    monkeypatch.setitem(sys.modules, "own_checks", module)
     model = Drawing("longer", "longer", "also longer", "fits", "never drawn")
     given = {"name": "hedged5-best-stop1-round1", "reward": "own_checks:fits"}
     strategy = parse_strategy(given, trusted=True)
     found = asyncio.run(answer(Request(prompt="Save"), model, strategy))
     assert (found.text, found.stopped_by, model.drawn) == ("fits", "reward", [0, 1, 2, 3])
     assert asked == ["longer", "also longer", "fits"]
+
+
+def test_a_slow_check_ends_with_the_budget_and_a_wrong_one_names_its_candidate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = types.ModuleType("own_checks")
+    module.slow = lambda _prompt, _text: asyncio.sleep(30, 1.0)  # type: ignore[attr-defined]
+    module.wrong = lambda _prompt, text: float("nan" if text == "b" else 0)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "own_checks", module)
+    pool = {"name": "hedged5-best-stop1-round1", "reward": "own_checks:slow"}
+    strategy, request = parse_strategy(pool, trusted=True), Request(prompt="Save")
+    texts = ("a", "a", "b", "c", "d")
+    found = asyncio.run(answer(request, Drawing(*texts), strategy, budget=Budget(seconds=0.2)))
+    assert (found.text, found.stopped_by) == ("a", "seconds")
+    strategy = parse_strategy({**pool, "reward": "own_checks:wrong"}, trusted=True)
+    with pytest.raises(PomonaError, match="own_checks:wrong: the reward of candidate 3 is nan"):
+        asyncio.run(answer(request, Drawing(*texts), strategy))
 
 
 def test_where_nothing_can_be_measured_it_is_said_before_a_model_is_asked() -> None:

@@ -242,7 +242,11 @@ class _Pool:
         if stop is not None and self.strategy.checked:
             told = (self.request, self.strategy, self.models, self.account)
             selection = SelectionContext(*told, rewards=self.rewards)
-            found = await rewards(selection, [text_of(reply) for reply in pool])
+            try:
+                async with asyncio.timeout(self.account.left):
+                    found = await rewards(selection, [text_of(reply) for reply in pool])
+            except TimeoutError:  # whatever is drawn next meets the budget of time
+                return False
             return max(found, default=-math.inf) >= stop - 1e-9
         if stop is None or len(pool) < _FEWEST:
             return False

@@ -77,8 +77,8 @@ async def best(context: SelectionContext, pool: Sequence[Reply]) -> Choice:
 
 
 async def rewards(context: SelectionContext, texts: Sequence[str]) -> list[float]:
-    """The reward of each answer, of those that differ once: what it is of was asked before where
-    the pool came in rounds.
+    """The reward of each answer. Equal ones are asked about once, also where a pool comes in
+    rounds. A PomonaError when one is not finite.
     """
     reward, known = context.strategy.reward, context.rewards
     if new := [text for text in dict.fromkeys(texts) if text not in known]:
@@ -89,9 +89,10 @@ async def rewards(context: SelectionContext, texts: Sequence[str]) -> list[float
             scores = await _rewards(reward, asked, new)
         else:
             scores = [await _called(reward, asked, text) for text in new]
-        _finite(reward, scores)
         known |= dict(zip(new, scores, strict=True))
-    return [known[text] for text in texts]
+    found = [known[text] for text in texts]
+    _finite(reward, found)
+    return found
 
 
 def _finite(reward: str, scores: Sequence[float]) -> None:
